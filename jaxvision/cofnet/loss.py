@@ -1,0 +1,116 @@
+"""COFNet's training loss: dense head and denoiser."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxvision.cofnet import diffusion
+from jaxvision.cofnet.dense import dense_loss, proposals
+from jaxvision.cofnet.model import COFNet
+from jaxvision.cofnet.slots import SlotConfig, gaussian_boxes, match, quality, repeat_cyclically
+from jaxvision.losses.boxes import box_loss
+from jaxvision.losses.classification import quality_focal_loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the parts; `noise` weighs the seed's loss on ε, for aligned slots only.
+
+    `min_snr` caps its signal-to-noise weight (Hang et al. 2023, eq. 8).
+    """
+
+    slots: SlotConfig = SlotConfig()
+    dense: float = 1.0
+    refine: float = 1.0
+    classification: float = 2.0
+    noise: float = 0.2
+    min_snr: float = 5.0
+
+
+def detection_loss(model: COFNet, batch, rngs: nnx.Rngs, *, cfg: LossConfig):
+    """The loss of a detection batch (see `jaxvision.data`), and its parts for the log."""
+    fields = model.encode(batch["image"])
+    dense_class, dense_box = dense_loss(fields.dense, model.shapes, model.cfg.size, batch)
+    state, start = starting_boxes(model, fields, batch, rngs.slots(), cfg.slots)
+    out = model.denoise(fields, state["x"], state["t"])
+    refine = refine_loss if model.cfg.objective == "x0" else noise_loss
+    refined, logs = refine(model, out, state, start, batch, cfg)
+    loss = cfg.dense * (cfg.classification * dense_class + dense_box) + cfg.refine * refined
+    return loss, {"dense_class": dense_class, "dense_box": dense_box, **logs}
+
+
+def starting_boxes(model: COFNet, fields, batch, key: jax.Array, cfg: SlotConfig):
+    """Noised training slots. Returns the state (x, x0, noise, t, alpha_bar) and the aligned rows."""
+    b = batch["image"].shape[0]
+    times, placeholder, unit = jax.random.split(key, 3)
+    share = jax.random.uniform(times, (b,)) ** cfg.skew
+    t = jnp.minimum(share * diffusion.STEPS, diffusion.STEPS - 1).astype(jnp.int32)
+    rows = repeat_cyclically(batch["valid"], cfg.n_aligned)
+    own = jnp.take_along_axis(batch["boxes"], rows[..., None], axis=1)
+    learned, _ = proposals(fields.dense, model.shapes, max(cfg.n_learned, 1))
+    rest = cfg.count - cfg.n_aligned - cfg.n_learned
+    boxes = jnp.concatenate(
+        [own, learned[:, : cfg.n_learned], gaussian_boxes(placeholder, (b, rest))], axis=1
+    )
+    x0 = diffusion.encode(boxes, model.cfg.signal)
+    noise = jax.random.normal(unit, x0.shape)
+    alpha_bar = model.alpha_bar(t)
+    x = diffusion.q_sample(x0, noise, alpha_bar)
+    if model.cfg.objective == "x0":
+        x = jnp.clip(x, -model.cfg.signal, model.cfg.signal)
+    return {"x": x, "x0": x0, "noise": noise, "t": t, "alpha_bar": alpha_bar}, rows
+
+
+def refine_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
+    """Every round: boxes to their object, class scores to the IoU reached; and the noise loss."""
+    n, aligned = cfg.slots.count, cfg.slots.n_aligned
+    has_object = jnp.broadcast_to(batch["valid"].any(1)[:, None], rows.shape)
+    box_total = class_total = 0.0
+    for boxes, logits in zip(out.boxes, out.logits, strict=True):
+        found, hit = jax.lax.stop_gradient(
+            match(cfg.slots.assigner, boxes[:, aligned:], logits[:, aligned:], batch)
+        )
+        owner = jnp.concatenate([rows, found], axis=1)
+        positive = jnp.concatenate([has_object, hit], axis=1)
+        target = jnp.take_along_axis(batch["boxes"], owner[..., None], axis=1)
+        label = jnp.take_along_axis(batch["labels"], owner, axis=1)
+        q = jnp.where(positive, quality(boxes, target), 0)
+        targets = q[..., None] * nnx.one_hot(label, logits.shape[-1])
+        count = jnp.maximum(positive.sum(), 1)
+        box_total += jnp.where(positive, box_loss(boxes, target), 0).sum() / count
+        class_total += quality_focal_loss(logits, targets).sum() / count
+    rounds = len(out.boxes)
+    x0 = diffusion.encode(out.boxes[-1][:, :aligned], model.cfg.signal)
+    snr = state["alpha_bar"] / (1 - state["alpha_bar"])
+    # ε̂ - ε = √snr (x0 - x̂0), so that the min-SNR weight of the loss on ε is min(snr, cap) on x0.
+    error = jnp.minimum(snr, cfg.min_snr) * (x0 - state["x0"][:, :aligned]) ** 2
+    noise = jnp.where(has_object, error.mean(-1), 0).sum() / jnp.maximum(has_object.sum(), 1)
+    loss = (box_total + cfg.classification * class_total) / rounds + cfg.noise * noise
+    final = quality(out.boxes[-1], target, floor=0.0)
+    mean_iou = jnp.where(positive[:, :aligned], final[:, :aligned], 0).sum()
+    logs = {
+        "box": box_total / rounds,
+        "class": class_total / rounds,
+        "noise": noise,
+        "iou": mean_iou / jnp.maximum(positive[:, :aligned].sum(), 1),
+        "slots": jnp.asarray(n, jnp.float32),
+    }
+    return loss, logs
+
+
+def noise_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
+    """The seed's loss, mean (ε̂ - ε)² over aligned slots; class scores by overlap (Ho et al. 2020, eq. 14)."""
+    aligned = cfg.slots.n_aligned
+    has_object = batch["valid"].any(1)[:, None]
+    error = ((out.noise - state["noise"])[:, :aligned] ** 2).mean(-1)
+    noise = jnp.where(has_object, error, 0).sum() / jnp.maximum(has_object.sum() * aligned, 1)
+    found, hit = jax.lax.stop_gradient(match("iou", out.boxes[0], out.logits[0], batch))
+    target = jnp.take_along_axis(batch["boxes"], found[..., None], axis=1)
+    label = jnp.take_along_axis(batch["labels"], found, axis=1)
+    q = jnp.where(hit, quality(out.boxes[0], target), 0)
+    targets = q[..., None] * nnx.one_hot(label, out.logits[0].shape[-1])
+    classification = quality_focal_loss(out.logits[0], targets).sum() / jnp.maximum(hit.sum(), 1)
+    loss = noise + cfg.classification * classification
+    return loss, {"noise": noise, "class": classification}

@@ -1,0 +1,127 @@
+"""COFNet: Mamba backbone, continuous scale field, diffusion box refiner."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxvision.cofnet import diffusion
+from jaxvision.cofnet.backbone import BackboneConfig, MambaBackbone
+from jaxvision.cofnet.csf import ContinuousScaleField, FeaturePyramid
+from jaxvision.cofnet.dense import DenseHead
+from jaxvision.cofnet.refiner import BoxRefiner, RefinerHead
+
+NECKS = {"csf": ContinuousScaleField, "fpn": FeaturePyramid}
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet's, of RGB in [0, 1]
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CofnetConfig:
+    """The model. `size` is the canvas (height, width); `classes` the number of categories.
+
+    `objective` "x0" predicts boxes and derives the noise; "eps" is the seed's form, which predicts the
+    noise. In a controlled comparison on small scenes (300 steps) eps with a mean squared error reached
+    AP .000 in one step, .119 in four and .205 in eight, x0 .381, .511 and .543: at the noisy times
+    where most of the loss lies, x_t itself is almost the noise, so the loss falls while boxes stay random.
+    """
+
+    classes: int
+    size: tuple[int, int] = (640, 640)
+    backbone: BackboneConfig = BackboneConfig()
+    neck: str = "csf"
+    width: int = 256
+    tower: int = 2
+    rounds: int = 6
+    points: int = 7
+    objective: str = "x0"
+    schedule: str = "cosine"
+    signal: float = 2.0
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.neck not in NECKS:
+            raise ValueError(f"model.neck {self.neck!r} is none of {sorted(NECKS)}")
+        if self.objective not in ("x0", "eps"):
+            raise ValueError(f"model.objective {self.objective!r} is neither 'x0' nor 'eps'")
+        diffusion.schedule(self.schedule)
+        if self.classes < 1:
+            raise ValueError(f"model.classes={self.classes}: a detector needs at least one class")
+        stride = 4 * 2 ** (len(self.backbone.dims) - 1)
+        if any(side % stride for side in self.size):
+            raise ValueError(f"model.size {self.size} must divide by the last stride, {stride}")
+
+
+class Fields(NamedTuple):
+    """What is computed once an image: neck levels `[b h_l w_l width]` and the dense head's output."""
+
+    levels: list[jax.Array]
+    dense: dict[str, jax.Array]
+
+
+class Denoised(NamedTuple):
+    """One call of the denoiser: every round's boxes `[b n 4]` (centres) and logits, and the noise."""
+
+    boxes: list[jax.Array]
+    logits: list[jax.Array]
+    noise: jax.Array  # [b n 4], of the last round
+
+
+class COFNet(nnx.Module):
+    """Images uint8 `[b h w 3]` -> fields -> boxes, by iterated denoising."""
+
+    def __init__(self, cfg: CofnetConfig, *, rngs: nnx.Rngs):
+        dtype = jnp.dtype(cfg.dtype)
+        self.cfg = cfg
+        self.backbone = MambaBackbone(cfg.backbone, rngs=rngs)
+        self.neck = NECKS[cfg.neck](cfg.backbone.dims, cfg.width, dtype=dtype, rngs=rngs)
+        self.dense = DenseHead(
+            cfg.width, cfg.classes, tower=cfg.tower, dtype=dtype, rngs=rngs
+        )
+        self.refiner = BoxRefiner(
+            cfg.width, cfg.classes, rounds=cfg.rounds, points=cfg.points, dtype=dtype, rngs=rngs
+        )
+        if cfg.objective == "eps":  # classes are read off the denoised boxes, by a head of their own
+            self.classifier = RefinerHead(
+                cfg.width, cfg.classes, points=cfg.points, bands=6, dtype=dtype, rngs=rngs
+            )
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Height and width of each level."""
+        strides = [4 * 2**i for i in range(len(self.cfg.backbone.dims))]
+        return [(self.cfg.size[0] // s, self.cfg.size[1] // s) for s in strides]
+
+    def encode(self, images: jax.Array) -> Fields:
+        """uint8 `[b h w 3]` of the configured size -> `Fields`."""
+        if images.shape[1:] != (*self.cfg.size, 3):
+            raise ValueError(f"images {images.shape} are not [b {self.cfg.size} 3]")
+        pixels = (images.astype(jnp.float32) / 255 - MEAN) / STD
+        levels = self.neck.levels(self.backbone(pixels.astype(jnp.dtype(self.cfg.backbone.dtype))))
+        grids = [self.neck.grid(levels, i) for i in range(len(levels))]
+        return Fields(levels, self.dense(grids))
+
+    def alpha_bar(self, t: jax.Array) -> jax.Array:
+        """ᾱ at integer times; 1 for t < 0, where nothing is noise: `[b] -> [b 1 1]`."""
+        table = jnp.asarray(diffusion.schedule(self.cfg.schedule))
+        return jnp.where(t >= 0, table[jnp.maximum(t, 0)], 1.0)[..., None, None]
+
+    def denoise(self, fields: Fields, x: jax.Array, t: jax.Array) -> Denoised:
+        """State `x [b n 4]` at times `t [b]` -> predicted boxes, logits and noise."""
+        signal, canvas = self.cfg.signal, self.cfg.size
+        at = (self.neck, fields.levels, canvas)
+        boxes, logits, last = self.refiner(diffusion.decode(x, signal), t, *at)
+        alpha_bar = self.alpha_bar(t)
+        if self.cfg.objective == "x0":
+            x0 = diffusion.encode(boxes[-1], signal)
+            return Denoised(boxes, logits, diffusion.noise_of(x, x0, alpha_bar))
+        x0 = diffusion.start_of(x, last, alpha_bar)
+        box = diffusion.decode(x0, signal)
+        clear = jnp.zeros((x.shape[0], self.cfg.width), jnp.dtype(self.cfg.dtype))
+        read = (jax.lax.stop_gradient(box), clear, *at[:2], fields.levels[-1].reshape(
+            x.shape[0], -1, self.cfg.width), canvas)
+        _, _, classes = self.classifier(None, *read)
+        return Denoised([box], [classes], last)

@@ -1,0 +1,115 @@
+"""COFNet for the training program: config -> stages, prediction, export."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from jaxvision import config as configs
+from jaxvision.cofnet.loss import LossConfig, detection_loss
+from jaxvision.cofnet.model import COFNet, CofnetConfig
+from jaxvision.cofnet.predict import predict as predict_files
+from jaxvision.cofnet.sampler import SamplerConfig, detect
+from jaxvision.data.detection import DataConfig, DetectionData
+from jaxvision.metrics.report import DetectionReport
+from jaxvision.metrics.throughput import Throughput
+from jaxvision.stage import Eval, Experiment, Graft, Objective, Stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """What `predict` draws and writes: see `jaxvision.cofnet.predict`."""
+
+    score: float = 0.3
+    tile: int = 0  # pixels; 0: whole images only
+    batch: int = 8
+    gif: int = 0  # its width; 0: none
+
+
+def build(config: ConfigDict) -> Experiment:
+    """The stages of `config.run`, all of them detection on `config.data`.
+
+    Fills in `config.data.names`, so that a saved config predicts without the data set.
+    """
+    size = tuple(config.model.size)
+    data = DetectionData(
+        configs.from_config(DataConfig, config.data), size=size, seed=config.seed
+    )
+    config.data.names = data.names
+    model = configs.from_config(CofnetConfig, config.model, classes=len(data.names))
+    loss = configs.from_config(LossConfig, config.loss)
+    sampler = configs.from_config(SamplerConfig, config.sampler)
+    predicting = configs.from_config(PredictConfig, config.predict)
+    stages = {
+        name: _stage(name, config, data, model=model, loss=loss, sampler=sampler)
+        for name in config.run
+    }
+
+    def forward(model: COFNet, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return detect(model, batch["image"], jax.random.key(config.seed), cfg=sampler)
+
+    def predict(model: COFNet, inputs: Sequence[Path], output: Path) -> Iterable[dict]:
+        graph, state = nnx.split(model)
+        run = jax.jit(lambda state, images: forward(nnx.merge(graph, state), {"image": images}))
+        return predict_files(
+            functools.partial(run, state),
+            inputs,
+            output,
+            names=data.names,
+            size=size,
+            score=predicting.score,
+            tile=predicting.tile or None,
+            batch=predicting.batch,
+            gif=predicting.gif or None,
+        )
+
+    example = {"image": np.zeros((1, *size, 3), np.uint8)}
+    return Experiment(stages=stages, predict=predict, forward=forward, example=example)
+
+
+def _stage(
+    name: str,
+    config: ConfigDict,
+    data: DetectionData,
+    *,
+    model: CofnetConfig,
+    loss: LossConfig,
+    sampler: SamplerConfig,
+) -> Stage:
+    cfg = config.stages[name]
+
+    def predict(net: COFNet, batch, rngs: nnx.Rngs):
+        return detect(net, batch["image"], rngs.sample(), cfg=sampler)
+
+    def reports(directory: Path):
+        measured: dict[str, float] = {}
+        report = DetectionReport(data.source("val"), directory, measurements=measured)
+        return (Throughput(measured), report)
+
+    return Stage(
+        name=name,
+        model=lambda rngs: COFNet(model, rngs=rngs),
+        data=lambda split: data.batches(split, batch=cfg.batch),
+        objectives={
+            "detect": Objective(
+                loss=functools.partial(detection_loss, cfg=loss),
+                optimizer=configs.optimizer(cfg),
+                params=cfg.train,
+            )
+        },
+        steps=cfg.steps,
+        init_from=tuple(Graft(source=source) for source in cfg.init_from),
+        evals={
+            "val": Eval(split="val", predict=predict, host=reports, every=cfg.eval_every),
+        },
+        accumulate=cfg.accumulate,
+        ema=cfg.ema or None,
+        save_every=cfg.save_every,
+        best=cfg.best or None,
+        seed=config.seed,
+    )

@@ -1,0 +1,1 @@
+"""Losses as pure, unreduced functions of arrays."""

@@ -1,0 +1,1 @@
+"""Metrics computed on the host, and the reports made of them."""

@@ -1,0 +1,1 @@
+"""Building blocks that the systems share, as `flax.nnx` modules."""

@@ -1,0 +1,105 @@
+"""State-space mixers over maps."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxvision_kernels import inverse_order, scan_order, selective_scan
+
+from jaxvision.nn.conv import DepthwiseConv
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScanConfig:
+    """Selective scan over a map.
+
+    `orders` are `jaxvision_kernels.scan_order` names; the inner channels are split among them, so that
+    every position hears from every direction at the cost of one scan.
+    """
+
+    state: int = 16
+    expand: int = 2
+    orders: tuple[str, ...] = ("row", "column", "row_reversed", "column_reversed")
+    backend: str = "auto"
+
+
+def _permute(x: jax.Array, orders: tuple[str, ...], hw: tuple[int, int], back: bool) -> jax.Array:
+    maps = [(inverse_order if back else scan_order)(name, *hw) for name in orders]
+    groups = [jnp.take(x[:, :, i], order, axis=1) for i, order in enumerate(maps)]
+    return jnp.stack(groups, axis=2)
+
+
+def _permute_vjp(back: bool):
+    """A permutation whose gradient is the inverse gather, where autodiff would scatter."""
+
+    apply = jax.custom_vjp(lambda x, orders, hw: _permute(x, orders, hw, back), nondiff_argnums=(1, 2))
+    apply.defvjp(
+        lambda x, orders, hw: (_permute(x, orders, hw, back), None),
+        lambda orders, hw, _, ct: (_permute(ct, orders, hw, not back),),
+    )
+    return apply
+
+
+to_orders = _permute_vjp(back=False)  # [b l g c], group g in raster order -> in orders[g]
+from_orders = _permute_vjp(back=True)
+
+
+class ScanMixer(nnx.Module):
+    """Mamba mixer over a map: `[b h w c] -> [b h w c]`.
+
+    Gu and Dao 2023, section 3.4, with a centred depthwise convolution and several scan orders
+    (Liu et al. 2024, VMamba, section 4.3) on groups of channels.
+    """
+
+    def __init__(self, channels: int, cfg: ScanConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        inner, groups = cfg.expand * channels, len(cfg.orders)
+        if inner % groups:
+            raise ValueError(f"{inner} inner channels do not split among scan orders {cfg.orders}")
+        self.cfg, self.rank, self.dtype = cfg, math.ceil(channels / 16), dtype
+        self.project_in = nnx.Linear(channels, 2 * inner, use_bias=False, dtype=dtype, rngs=rngs)
+        self.conv = DepthwiseConv(inner, 3, dtype=dtype, rngs=rngs)
+        self.project_scan = nnx.Linear(
+            inner, groups * (self.rank + 2 * cfg.state), use_bias=False, dtype=dtype, rngs=rngs
+        )
+        width = inner // groups
+        bound = self.rank**-0.5
+        self.delta_kernel = nnx.Param(
+            jax.random.uniform(rngs.params(), (groups, self.rank, width), minval=-bound, maxval=bound)
+        )
+        # Mamba's initial steps: delta log-uniform in [1e-3, 1e-1], stored before the softplus.
+        delta = jnp.exp(
+            jax.random.uniform(rngs.params(), (inner,), minval=math.log(1e-3), maxval=math.log(1e-1))
+        )
+        self.delta_bias = nnx.Param(delta + jnp.log(-jnp.expm1(-delta)))
+        states = jnp.arange(1, cfg.state + 1, dtype=jnp.float32)
+        self.log_decay = nnx.Param(jnp.tile(jnp.log(states), (inner, 1)))
+        self.skip = nnx.Param(jnp.ones((inner,)))
+        self.project_out = nnx.Linear(inner, channels, use_bias=False, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        b, h, w, _ = x.shape
+        orders, state, groups = self.cfg.orders, self.cfg.state, len(self.cfg.orders)
+        values, gate = jnp.split(self.project_in(x), 2, axis=-1)
+        values = nnx.silu(self.conv(values)).reshape(b, h * w, -1)
+        inner = values.shape[-1]
+        scan_inputs = self.project_scan(values).reshape(b, h * w, groups, -1)
+        tokens = jnp.concatenate([values.reshape(b, h * w, groups, -1), scan_inputs], axis=-1)
+        tokens = to_orders(tokens, orders, (h, w))
+        splits = (inner // groups, inner // groups + self.rank, inner // groups + self.rank + state)
+        u, delta, B, C = jnp.split(tokens, splits, axis=-1)
+        delta = jnp.einsum("blgr,grd->blgd", delta, self.delta_kernel[...].astype(delta.dtype))
+        y = selective_scan(
+            u.reshape(b, h * w, inner),
+            delta.reshape(b, h * w, inner),
+            -jnp.exp(self.log_decay[...]),
+            B,
+            C,
+            self.skip[...],
+            delta_bias=self.delta_bias[...],
+            delta_softplus=True,
+            backend=self.cfg.backend,
+        )
+        y = from_orders(y.reshape(b, h * w, groups, -1), orders, (h, w)).reshape(b, h, w, inner)
+        return self.project_out(y.astype(self.dtype) * nnx.silu(gate))

@@ -1,0 +1,194 @@
+"""The selective scan for CPUs: chunks of time, a hand-written backward pass, O(b l d) memory.
+
+What XLA's CPU compiler rewards, and this file is built on:
+
+* A temporary as large as the states of all steps costs more in page faults than its arithmetic. So
+  the forward pass keeps the state once a chunk, the backward pass redoes one chunk at a time, and the
+  time-major copies that the loops read are made chunk by chunk, inside the cache.
+* Buffers ride in the loops' carries: the stacked outputs of an inner `lax.scan` would be zeroed and
+  copied again for every chunk.
+* A is transposed behind an optimization barrier, else the transpose sinks into the innermost loop.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxvision_kernels import layout
+
+
+def scan(u, dt, A, B, C, h0, keep, *, reverse: bool, chunk: int) -> tuple[jax.Array, jax.Array]:
+    """As `reference.scan`."""
+    length = u.shape[1]
+    A, B, C, h0 = layout.to_groups(A, B, C, h0, u.shape)
+    u, dt, B, C = (layout.pad_time(x, chunk) for x in (u, dt, B, C))
+    keep = layout.pad_time(keep, chunk, value=1.0)
+    y, last = _scan(chunk, reverse, u, dt, A, B, C, h0, keep)
+    return y[:, :length], layout.states_by_channel(last)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _scan(chunk, reverse, u, dt, A, B, C, h0, keep):
+    """u, dt `[b l d]`, A `[g n p]`, B, C `[b l (g n)]`, h0 `[b g n p]` -> y `[b l d]`, last state."""
+    y, last, _ = _forward(chunk, reverse, u, dt, A, B, C, h0, keep, keep_states=False)
+    return y, last
+
+
+def _scan_forward(chunk, reverse, u, dt, A, B, C, h0, keep):
+    y, last, states = _forward(chunk, reverse, u, dt, A, B, C, h0, keep, keep_states=True)
+    return (y, last), (u, dt, A, B, C, keep, states)
+
+
+def _forward(chunk, reverse, u, dt, A, B, C, h0, keep, *, keep_states):
+    chunks = u.shape[1] // chunk
+    A = lax.optimization_barrier(A)
+    read = functools.partial(_read, chunk=chunk, groups=A.shape[0])
+
+    def one_chunk(i, carry):
+        h, y, y_chunk, states = carry
+        c = chunks - 1 - i if reverse else i
+        if keep_states:
+            states = _put(states, h, c)
+        u_, dt_, B_, C_, keep_ = (read(x, c) for x in (u, dt, B, C, keep))
+        x = dt_ * u_
+
+        def one_step(i, carry):
+            h, y_chunk = carry
+            k = chunk - 1 - i if reverse else i
+            h = layout.advance(h, x[k], dt_[k], A, _at(B_, k), _at(keep_, k))
+            return h, _put(y_chunk, layout.inner(h, _at(C_, k)), k)
+
+        h, y_chunk = lax.fori_loop(0, chunk, one_step, (h, y_chunk))
+        return h, _write(y, y_chunk, c), y_chunk, states
+
+    y = jnp.zeros(u.shape, jnp.float32)
+    states = jnp.zeros((chunks, *h0.shape) if keep_states else (), jnp.float32)
+    carry = (h0, y, _rows(u, chunk, A.shape[0]), states)
+    h, y, _, states = lax.fori_loop(0, chunks, one_chunk, carry)
+    return y, h, states
+
+
+def _scan_backward(chunk, reverse, residuals, cotangents):
+    """With `g[t] = dL/dh[t]` over all paths, and `h'[t] = a[t] h[t-1]`, `a = exp(dt A)`, `x = dt u`:
+
+    g[t] = C[t] dy[t] + a[t+1] g[t+1]        dC = sum_p h dy     dB = sum_p g x     dx = sum_n g B
+    d dt = u dx + sum_n A g h'               dA = sum_t dt g h'  du = dt dx         dh0 = a[0] g[0]
+    """
+    u, dt, A, B, C, keep, states = residuals
+    dy, ahead = cotangents
+    chunks = u.shape[1] // chunk
+    A = lax.optimization_barrier(A)
+    read = functools.partial(_read, chunk=chunk, groups=A.shape[0])
+
+    def one_chunk(i, carry):
+        ahead, grads, work = carry
+        c = i if reverse else chunks - 1 - i
+        u_, dt_, B_, C_, keep_, dy_ = (read(x, c) for x in (u, dt, B, C, keep, dy))
+        x = dt_ * u_
+
+        def redo_step(i, carry):
+            h, before, dC = carry
+            k = chunk - 1 - i if reverse else i
+            before = _put(before, h, k)
+            h = layout.advance(h, x[k], dt_[k], A, _at(B_, k), _at(keep_, k))
+            return h, before, _collect(dC, h, dy_[k], k)
+
+        carry = (states[c], work["before"], work["C"])
+        _, before, dC = lax.fori_loop(0, chunk, redo_step, carry)
+
+        def undo_step(i, carry):
+            ahead, dA, dB, dx, ddecay = carry
+            k = i if reverse else chunk - 1 - i
+            g = layout.outer(dy_[k], _at(C_, k)) + ahead
+            ahead = layout.clear(jnp.exp(dt_[k][:, :, None] * A) * g, _at(keep_, k))
+            decayed = ahead * before[k]  # g a h[t-1]: no difference of near-equal numbers
+            dA = dA + decayed * dt_[k][:, :, None]
+            ddecay = _put(ddecay, layout.sum_states(decayed * A), k)
+            dx = _put(dx, layout.inner(g, _at(B_, k)), k)
+            return ahead, dA, _collect(dB, g, x[k], k), dx, ddecay
+
+        carry = (ahead, grads["A"], work["B"], work["x"], work["decay"])
+        ahead, dA, dB, dx, ddecay = lax.fori_loop(0, chunk, undo_step, carry)
+        grads = {
+            "u": _write(grads["u"], dx * dt_, c),
+            "dt": _write(grads["dt"], dx * u_ + ddecay, c),
+            "A": dA,
+            "B": _flush(grads["B"], dB, c),
+            "C": _flush(grads["C"], dC, c),
+        }
+        work = {"before": before, "B": dB, "C": dC, "x": dx, "decay": ddecay}
+        return ahead, grads, work
+
+    state = ahead.shape
+    grads = {k: jnp.zeros_like(x) for k, x in {"u": u, "dt": dt, "B": B, "C": C}.items()}
+    grads["A"] = jnp.zeros(state, jnp.float32)
+    work = {
+        "before": jnp.zeros((chunk, *state), jnp.float32),
+        "B": _collector(B, chunk, state),
+        "C": _collector(C, chunk, state),
+        "x": _rows(u, chunk, state[1]),
+        "decay": _rows(u, chunk, state[1]),
+    }
+    dh0, grads, work = lax.fori_loop(0, chunks, one_chunk, (ahead, grads, work))
+    dB, dC = (_total(grads[k], work[k]) for k in "BC")
+    return grads["u"], grads["dt"], grads["A"].sum(0), dB, dC, dh0, None
+
+
+_scan.defvjp(_scan_forward, _scan_backward)
+
+
+def _read(x, c, *, chunk, groups):
+    """Chunk c of `[b l (g q)]`, time-major and float32: `[k b g q]`; of `[b l]`: `[k b]`.
+
+    Constants and None pass through.
+    """
+    if x is None or layout.is_constant(x):
+        return x
+    x = jnp.swapaxes(lax.dynamic_slice_in_dim(x, c * chunk, chunk, 1), 0, 1).astype(jnp.float32)
+    return layout.split(x, groups) if x.ndim == 3 else x
+
+
+def _write(x, block, c):
+    """Makes `block` `[k b g q]` chunk c of `x` `[b l (g q)]`: the inverse of `_read`."""
+    k, b, *_ = block.shape
+    block = jnp.swapaxes(block.reshape(k, b, -1), 0, 1).astype(x.dtype)
+    return lax.dynamic_update_slice_in_dim(x, block, c * k, 1)
+
+
+def _at(x, k):
+    return x if x is None or layout.is_constant(x) else x[k]
+
+
+def _put(x, row, k):
+    return lax.dynamic_update_index_in_dim(x, row, k, 0)
+
+
+def _rows(x, chunk, groups):
+    """Room for one chunk of `x` `[b l (g q)]`: `[k b g q]`."""
+    return jnp.zeros((chunk, x.shape[0], groups, x.shape[2] // groups), jnp.float32)
+
+
+def _collector(w, chunk, state):
+    """Room for the gradient of B or C: its rows of one chunk, or the running sum of a constant's."""
+    if layout.is_constant(w):
+        return jnp.zeros((1, *state), jnp.float32)
+    return _rows(w, chunk, state[1])
+
+
+def _collect(buffer, h, x, k):
+    """Takes step k's share of a weight's gradient, `sum_p h x`, from `[b g n p]` and `[b g p]`."""
+    if layout.is_constant(buffer):
+        return buffer + h * x[:, :, None]
+    return _put(buffer, jnp.einsum("bgnp,bgp->bgn", h, x), k)
+
+
+def _flush(gradient, buffer, c):
+    """Writes a finished chunk of a weight's gradient; a constant's stays in its buffer."""
+    return gradient if layout.is_constant(buffer) else _write(gradient, buffer, c)
+
+
+def _total(gradient, buffer):
+    """`[b l (g n)]`, or the sum over b of a constant's buffer `[1 b g n p]` as `[1 1 g n p]`."""
+    return buffer.sum(1, keepdims=True) if layout.is_constant(buffer) else gradient

@@ -1,0 +1,68 @@
+"""Fixtures that several test files share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+TESTS = Path(__file__).parent
+CACHE = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+@pytest.fixture(scope="session")
+def compile_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def compiles_once(compile_cache):
+    """Programs that several tests compile are compiled by the first of them."""
+    wanted = {"jax_compilation_cache_dir": str(compile_cache), **CACHE}
+    before = {name: getattr(jax.config, name) for name in wanted}
+    for name, value in wanted.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture
+def start(compile_cache):
+    """Starts a script of this folder as a process of its own, with `devices` simulated devices."""
+    running = []
+
+    def run(script, *arguments, devices=1):
+        environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS.parent / "kernels")]),
+            "JAX_COMPILATION_CACHE_DIR": str(compile_cache),
+            **{name.upper(): str(value) for name, value in CACHE.items()},
+        }
+        process = subprocess.Popen(
+            [sys.executable, str(TESTS / script), *map(str, arguments)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def output(process, *, code=0):
+    """What the process has printed, once it has ended with exit status `code`."""
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == code, f"exit status {process.returncode}\n{out}\n{err}"
+    return out

@@ -1,0 +1,44 @@
+"""Trains a toy stage in a process of its own; a script for test_resume, _sharding, _multiprocess."""
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+import jax
+import toy
+
+from jaxvision import loop, sharding
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--save-every", type=int, default=4)
+    parser.add_argument("--slow", type=float, default=0.0, help="seconds to sleep after each step")
+    parser.add_argument("--fsdp", type=int, default=1)
+    parser.add_argument("--sgd", action="store_true")
+    parser.add_argument("--process", type=int)
+    parser.add_argument("--port", type=int)
+    options = parser.parse_args()
+
+    if options.process is not None:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"localhost:{options.port}", 2, options.process)
+    stage = dataclasses.replace(toy.SSL, steps=options.steps, save_every=options.save_every)
+    stage = toy.with_sgd(stage) if options.sgd else stage
+    mesh = sharding.make_mesh({"data": -1, "fsdp": options.fsdp})
+    rules = ((r"kernel$", sharding.P("fsdp")),) if options.fsdp > 1 else ()
+
+    def hook(step, state, metrics):
+        print("step", step, flush=True)
+        time.sleep(options.slow)
+        return False
+
+    loop.fit(stage, options.workdir, mesh, rules=rules, hooks=[hook])
+    print("ended", flush=True)
+
+
+if __name__ == "__main__":
+    main()
