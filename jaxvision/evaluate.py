@@ -81,7 +81,7 @@ def _told(
     begun = said = time.monotonic()
     for done, batch in enumerate(batches):
         now = time.monotonic()
-        if say and now - said > PATIENCE:
+        if say and done and now - said > PATIENCE:
             left = (now - begun) / done * (count - done)
             say(f"{name}: {done}/{count} batches, {left:.0f} s left")
             said = now

@@ -69,7 +69,7 @@ def build(stage: Stage) -> Program:
             )
             model = nnx.merge(train_def, merged, model_state)
             loss, logs = stage.objectives[name].loss(model, batch, nnx.Rngs(key))
-            return loss, ({**logs, "loss": loss}, nnx.as_pure(nnx.state(model, STATE)))
+            return loss, ({**logs, "loss": loss}, nnx.to_pure_dict(nnx.state(model, STATE)))
 
         own = _select(params, labels, [name])
         gradients, (logs, new_state) = jax.grad(loss_fn, has_aux=True)(own)
@@ -144,7 +144,7 @@ def build(stage: Stage) -> Program:
 def split(model: nnx.Module) -> tuple[Any, Any]:
     """The model's parameters and its other state, as nested dicts of arrays."""
     _, params, _, rest = nnx.split(model, nnx.Param, nnx.Intermediate, ...)
-    return nnx.as_pure(params), nnx.as_pure(rest)
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
 
 
 def _select(params, labels, names):

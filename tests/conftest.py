@@ -20,7 +20,7 @@ def compile_cache(tmp_path_factory):
     return tmp_path_factory.mktemp("compiled")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def compiles_once(compile_cache):
     """Programs that several tests compile are compiled by the first of them."""
     wanted = {"jax_compilation_cache_dir": str(compile_cache), **CACHE}

@@ -167,6 +167,17 @@ def test_damaged_files_are_named(tmp_path, picture, name):
     assert "object at 0x" not in str(caught.value)
 
 
+def test_a_cut_jpeg_is_refused_by_decoders_that_fill_it_with_grey_too(
+    tmp_path, picture, monkeypatch
+):
+    data = encoded(Image.fromarray(picture), "JPEG", quality=95)
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
+    grey = np.full_like(picture, 128)
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flag: grey)  # as OpenCV 4 does
+    with pytest.raises(ValueError, match="cut.jpg"):
+        read_image(tmp_path / "cut.jpg")
+
+
 def test_a_missing_file_is_an_os_error_that_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.jpg"):
         read_image(tmp_path / "nowhere.jpg")

@@ -1,5 +1,8 @@
 """What is read at step i depends on i alone."""
 
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -9,7 +12,7 @@ import grain
 import numpy as np
 import pytest
 
-from jaxvision.data import pipeline
+from jaxvision.data import pipeline, workers
 
 
 def row(index: int) -> dict:
@@ -106,15 +109,24 @@ def test_an_endless_shuffled_run_can_be_entered_anywhere(workers):
     shuffled = pipeline.shuffled(7, seed=1).map_with_index(lambda i, x: row(x))
     endless = pipeline.batches(shuffled, batch=3, repeat=True)
     reader = pipeline.iterate(endless, start=1001, workers=workers)
-    assert indices(next(reader) for _ in range(5)) == indices(endless[1001 + i] for i in range(5))
+    read = [next(reader)]
+    for process in multiprocessing.active_children():  # as a scheduler and Ctrl-C do
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGINT)
+    read += [next(reader) for _ in range(20)]
+    assert indices(read) == indices(endless[1001 + i] for i in range(21))
     reader.close()
+    assert not multiprocessing.active_children()
 
 
-def test_little_shared_memory_is_left_alone(monkeypatch):
-    assert pipeline._shared_memory_from() in (2**20, sys.maxsize)
-    monkeypatch.setattr(pipeline.Path, "is_dir", lambda self: True)
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**26))
-    assert pipeline._shared_memory_from() == sys.maxsize
+def test_threads_read_where_shared_memory_is_too_small_for_workers(monkeypatch):
+    monkeypatch.setattr(workers.Path, "is_dir", lambda self: True)
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**26))
+    said = []
+    monkeypatch.setattr(pipeline.logging, "warning", lambda text, *args: said.append(text % args))
+    finite = pipeline.batches(numbers(6), batch=2, repeat=False)
+    assert indices(pipeline.iterate(finite, workers=3)) == [[0, 1], [2, 3], [4, 5]]
+    assert "instead of 3 workers" in said[0] and not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("start", [3, 4, 9])

@@ -219,7 +219,7 @@ def test_classes_come_in_the_wanted_shares():
 
 
 def test_validation_has_enough_meteorites_and_small_objects():
-    """A fifth of the default validation split holds its share of the 60 meteorites of 400 scenes."""
+    """A fifth of the default validation split has its part of the 60 meteorites of 400 scenes."""
     drawn = [scene(val_preset(), 0, i) for i in range(80)]
     labels = np.concatenate([s.labels for s in drawn])
     assert (labels == CLASSES.index("meteorite")).sum() >= 15

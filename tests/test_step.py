@@ -1,6 +1,7 @@
 """The step: who is trained by what, and that nothing else moves."""
 
 import dataclasses
+import functools
 
 import grain
 import jax
@@ -30,9 +31,8 @@ def run(stage, steps, *, batch=16, state=None):
 
 def assert_same(a, b):
     """Bit for bit, with the sign of zero."""
-    jax.tree.map(
-        lambda x, y: np.testing.assert_array_equal(x.view(np.uint8), y.view(np.uint8)), a, b
-    )
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x.view(np.uint8), y.view(np.uint8))
 
 
 def host(tree):
@@ -62,7 +62,9 @@ def test_frozen_modules_are_in_inference_mode_and_the_others_are_not():
 
     for params, expected in (("^head/", True), (".*", False)):
         objective = Objective(loss=loss, optimizer=optax.sgd(0.1), params=params)
-        run(dataclasses.replace(toy.FINETUNE, objectives={"xent": objective}), 1)
+        program = build(dataclasses.replace(toy.FINETUNE, objectives={"xent": objective}))
+        start = jax.eval_shape(program.init, KEY)
+        jax.eval_shape(program.step, start, toy.data("train")[0], KEY)
         assert seen == {"norm": expected, "drop": expected}
 
 
@@ -78,25 +80,27 @@ def test_two_optimizers_train_their_own_parameters_at_the_same_point():
     batch = toy.data("train")[0]
     state, logs = jax.jit(program.step)(start, batch, KEY)
 
-    model = stage.model(nnx.Rngs(0))
-    graphdef = nnx.graphdef(model)
+    graphdef = nnx.graphdef(stage.model(nnx.Rngs(0)))
     keys = jax.random.split(jax.random.fold_in(KEY, 0), 2)
-    model_state = start.model_state
-    for (name, part), key in zip((("g", "gen"), ("d", "disc")), keys, strict=True):
 
-        def loss(params, name=name, key=key, model_state=model_state):
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradient(name, params, model_state, key):
+        def loss(params):
             model = nnx.merge(graphdef, params, model_state)
             value, _ = objectives[name].loss(model, batch, nnx.Rngs(key))
             return value, split(model)[1]
 
-        gradients, model_state = jax.grad(loss, has_aux=True)(start.params)
-        expected = jax.tree.map(lambda p, g: p - rates[name] * g, start.params, gradients)[part]
-        # The same arithmetic in another compiled program: a few units in the last place.
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6),
-            state.params[part],
-            expected,
-        )
+        return jax.grad(loss, has_aux=True)(params)
+
+    gradients_g, model_state = gradient("g", start.params, start.model_state, keys[0])
+    gradients_d, _ = gradient("d", start.params, model_state, keys[1])
+    for name, part, gradients in (("g", "gen", gradients_g), ("d", "disc", gradients_d)):
+        moved = jax.tree.map(lambda a, b: a - b, start.params[part], state.params[part])
+        for change, slope in zip(
+            jax.tree.leaves(moved), jax.tree.leaves(gradients[part]), strict=True
+        ):
+            # The same arithmetic in another program, and the rounding of parameters near 1.
+            np.testing.assert_allclose(change, rates[name] * slope, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(
             logs[f"{name}/grad_norm"], optax.global_norm(gradients[part]), rtol=1e-5
         )
@@ -124,23 +128,23 @@ def test_accumulation_equals_the_big_batch():
     )
     _, big, big_logs = run(stage, 4, batch=24)
     _, small, small_logs = run(dataclasses.replace(stage, accumulate=3), 4, batch=24)
-    # Sums in another order, a few float32 roundings a step.
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        big.params,
-        small.params,
-    )
+    for a, b in zip(jax.tree.leaves(big.params), jax.tree.leaves(small.params), strict=True):
+        # Sums in another order, a few float32 roundings a step.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     for name in big_logs:
         np.testing.assert_allclose(big_logs[name], small_logs[name], rtol=1e-5)
 
 
 def test_accumulation_threads_batch_statistics_through_the_micro_batches():
-    _, state, _ = run(dataclasses.replace(toy.SSL, accumulate=4), 1)
-    _, once, _ = run(toy.SSL, 1)
+    program, state, _ = run(dataclasses.replace(toy.SSL, accumulate=2), 1)
+    first = jax.jit(program.init)(KEY).params["backbone"]["a"]
+    x = toy.data("train")[0]["x"]
+    expected = np.zeros(toy.WIDTH)
+    for rows in (x[0::2], x[1::2]):
+        seen = (rows @ first["kernel"] + first["bias"]).mean(0)
+        expected = 0.99 * expected + 0.01 * seen
     norm = state.model_state["backbone"]["norm"]["mean"]
-    # Four updates with momentum 0.99 move the mean about four times as far as one.
-    ratio = np.linalg.norm(norm) / np.linalg.norm(once.model_state["backbone"]["norm"]["mean"])
-    assert 3 < ratio < 8
+    np.testing.assert_allclose(norm, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_average_follows_the_trained_parameters_only():
@@ -166,13 +170,6 @@ def test_average_of_a_stage_without_steps_is_its_parameters():
     np.testing.assert_array_equal(kernel, state.params["members"][0]["head"]["kernel"])
 
 
-def test_learning_rate_is_logged_where_the_optimizer_tells_it():
-    told = optax.inject_hyperparams(optax.sgd)(learning_rate=optax.linear_schedule(1.0, 0.0, 4))
-    objective = dataclasses.replace(toy.SSL.objectives["recon"], optimizer=told)
-    _, _, logs = run(dataclasses.replace(toy.SSL, objectives={"recon": objective}), 2)
-    assert logs["recon/learning_rate"] == 0.75
-
-
 def test_randomness_is_of_the_step_and_the_seed_alone():
     program = build(toy.SSL)
     step = jax.jit(program.step)
@@ -185,10 +182,18 @@ def test_randomness_is_of_the_step_and_the_seed_alone():
     assert losses[0] == losses[1] and len(set(losses)) == 3
 
 
-def broken(model, **objective):
+def plain(model, batch, rngs):
+    return jnp.mean(model(batch["x"]) ** 2), {}
+
+
+def one_layer(rngs):
+    return nnx.Linear(8, 8, rngs=rngs)
+
+
+def simple(model, **objective):
     objective = {"loss": toy.reconstruct, "optimizer": optax.sgd(0.1)} | objective
     return Stage(
-        name="broken",
+        name="simple",
         model=model,
         data=lambda split: grain.MapDataset.range(1),
         objectives={"recon": Objective(**objective)},
@@ -196,25 +201,32 @@ def broken(model, **objective):
     )
 
 
+def test_learning_rate_is_logged_where_the_optimizer_tells_it():
+    told = optax.inject_hyperparams(optax.sgd)(learning_rate=optax.linear_schedule(1.0, 0.0, 4))
+    stage = simple(one_layer, optimizer=told, loss=plain)
+    _, _, logs = run(stage, 2)
+    assert logs["recon/learning_rate"] == 0.75
+
+
 def test_parameters_that_are_not_float32_are_refused():
     half = lambda rngs: nnx.Linear(8, 8, param_dtype=jnp.bfloat16, rngs=rngs)  # noqa: E731
     with pytest.raises(ValueError, match="parameter bias is bfloat16; keep parameters in float32"):
-        build(broken(half))
+        build(simple(half))
 
 
 def test_random_streams_in_the_model_are_refused():
     with pytest.raises(ValueError, match="keeps a random stream at .*pass rngs when calling"):
-        build(broken(lambda rngs: nnx.Dropout(0.5, rngs=rngs)))
+        build(simple(lambda rngs: nnx.Sequential(one_layer(rngs), nnx.Dropout(0.5, rngs=rngs))))
 
 
 def test_an_objective_that_claims_nothing_is_refused():
     with pytest.raises(ValueError, match=r"\['recon'\] claim no parameter"):
-        build(broken(lambda rngs: nnx.Linear(8, 8, rngs=rngs), params="^haed/"))
+        build(simple(one_layer, params="^haed/"))
 
 
 def test_logs_that_are_not_scalars_are_refused():
     vector = lambda model, batch, rngs: (jnp.mean(model(batch["x"])), {"v": batch["x"]})  # noqa: E731
-    program = build(broken(lambda rngs: nnx.Linear(8, 8, rngs=rngs), loss=vector))
+    program = build(simple(one_layer, loss=vector))
     with pytest.raises(ValueError, match=r"logs 'v' of shape \(16, 8\): logs are scalars"):
         jax.eval_shape(program.step, program.init(KEY), toy.data("train")[0], KEY)
 
@@ -232,7 +244,7 @@ class Drifting(nnx.Module):
 
 
 def test_a_step_that_changes_the_type_of_its_state_is_refused():
-    program = build(broken(lambda rngs: Drifting(rngs=rngs)))
+    program = build(simple(lambda rngs: Drifting(rngs=rngs)))
     with pytest.raises(TypeError, match="count float32.* -> bfloat16"):
         jax.eval_shape(program.step, program.init(KEY), toy.data("train")[0], KEY)
 

@@ -29,6 +29,7 @@ def drawing(height: int, width: int, boxes, labels=None) -> dict:
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
         labels=np.array(labels, np.int32),
         crowd=np.zeros(len(boxes), bool),
+        windows=np.array([[0, 0, width, height]]),
     )
 
 
@@ -169,6 +170,26 @@ def test_pasted_objects_have_their_box_and_hide_nothing(seed):
     around = pasted["image"][~np.isin(pasted["image"], (0, 255)).any(-1)]
     assert np.abs(around[around.max(-1) < 80].astype(int) - 40).max() <= 14
     assert len(mosaic.copy_paste(target, donor, rng, count=1)["boxes"]) == 2
+
+
+def test_nothing_is_pasted_onto_padding():
+    rng = np.random.default_rng(0)
+    donor = drawing(60, 60, [(20, 20, 26, 28)])
+    for seed in range(10):
+        tile = geometry.scale_jitter(
+            drawing(60, 60, []), (100, 100), np.random.default_rng(seed), ratio=0.5
+        )
+        left, top, right, bottom = tile["windows"][0]
+        assert (right - left, bottom - top) == (50, 50)
+        pasted = mosaic.copy_paste(tile, donor, rng, count=1)
+        assert check(pasted, atol=2) == 1
+        x0, y0, x1, y1 = pasted["boxes"][0]
+        assert left <= x0 and top <= y0 and x1 <= right and y1 <= bottom
+        outside = np.ones((100, 100), bool)
+        outside[top:bottom, left:right] = False
+        assert (pasted["image"][outside] == geometry.GREY).all()
+    tiny = drawing(60, 60, []) | dict(windows=np.array([[0, 0, 9, 9]]))
+    assert len(mosaic.copy_paste(tiny, donor, rng, count=1)["boxes"]) == 0
 
 
 def test_objects_that_would_bring_others_along_are_not_pasted():

@@ -1,4 +1,4 @@
-"""Trains a toy stage in a process of its own; a script for test_resume, _sharding, _multiprocess."""
+"""Trains a toy stage in a process of its own: a script that tests start, and end."""
 
 import argparse
 import dataclasses
@@ -36,7 +36,7 @@ def main():
         time.sleep(options.slow)
         return False
 
-    loop.fit(stage, options.workdir, mesh, rules=rules, hooks=[hook])
+    loop.fit(stage, options.workdir, mesh, rules=rules, hooks=[hook], log_every=1)
     print("ended", flush=True)
 
 

@@ -59,7 +59,8 @@ def place(
 ) -> Sample:
     """Puts the image, from `origin` (y, x) on and scaled, onto a canvas of `size` (h, w) at `at`.
 
-    Boxes are clipped to what is seen of the image, see `clip_boxes`.
+    Boxes are clipped to what is seen of the image, see `clip_boxes`; `windows` int `[1 4]` xyxy is
+    where on the canvas that is.
     """
     (y0, x0), (top, left) = origin, at
     height, width = sample["image"].shape[:2]
@@ -68,7 +69,8 @@ def place(
     part = resize(sample["image"][y0:y1, x0:x1], scale)[: size[0] - top, : size[1] - left]
     moved = (sample["boxes"] - np.float32([x0, y0] * 2)) * scale + np.float32([left, top] * 2)
     window = (left, top, left + part.shape[1], top + part.shape[0])
-    placed = sample | dict(image=_canvas(part, size, top, left, pad), boxes=np.float32(moved))
+    canvas = _canvas(part, size, top, left, pad)
+    placed = sample | dict(image=canvas, boxes=np.float32(moved), windows=np.array([window]))
     return clip_boxes(placed, window, min_visible=min_visible)
 
 

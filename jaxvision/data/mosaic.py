@@ -29,12 +29,14 @@ def mosaic(tiles: Sequence[Sample], regions: Sequence[Region], size: tuple[int, 
     Bochkovskiy et al. 2020, "YOLOv4", section 3.3.
     """
     canvas = np.empty((*size, 3), np.uint8)
-    boxes = []
+    boxes, windows = [], []
     for tile, (top, left, height, width) in zip(tiles, regions, strict=True):
         canvas[top : top + height, left : left + width] = tile["image"]
         boxes.append(tile["boxes"] + np.float32([left, top, left, top]))
+        windows.append(tile["windows"] + np.array([left, top, left, top]))
     joined = {key: np.concatenate([tile[key] for tile in tiles]) for key in ("labels", "crowd")}
-    return tiles[0] | joined | dict(image=canvas, boxes=np.concatenate(boxes))
+    joined |= dict(boxes=np.concatenate(boxes), windows=np.concatenate(windows))
+    return tiles[0] | joined | dict(image=canvas)
 
 
 def copy_paste(
@@ -45,22 +47,24 @@ def copy_paste(
     count: int,
     small: float = 32.0**2,
 ) -> Sample:
-    """Pastes up to `count` objects of the donor with an area below `small` where nothing else is.
+    """Pastes up to `count` objects of the donor, of an area below `small`, where no other is.
 
     Kisantal et al. 2019, "Augmentation for small object detection". A patch has a soft edge and is
     lightened or darkened to the surroundings it comes into; objects of the donor that lie too close
-    to others or to its border are not used, so that nothing comes along without its box.
+    to others or to its border are not used, so that nothing comes along without its box. Padding
+    gets nothing: patches lie within the sample's `windows`.
     """
     image, boxes, labels = sample["image"].copy(), list(sample["boxes"]), list(sample["labels"])
     patches = [_patch(donor, k) for k in rng.permutation(len(donor["boxes"]))]
-    height, width = image.shape[:2]
+    windows = sample["windows"]
     for k, (x0, y0, x1, y1) in [p for p in patches if p is not None and _area(donor, p[0]) < small]:
         if len(boxes) - len(sample["boxes"]) == count:
             break
-        if x1 - x0 > width or y1 - y0 > height:
-            continue
-        for _ in range(_TRIES):
-            left, top = rng.integers(width - (x1 - x0) + 1), rng.integers(height - (y1 - y0) + 1)
+        room = windows[:, 2:] - windows[:, :2] - (x1 - x0, y1 - y0) + 1
+        for _ in range(_TRIES if (room > 0).all(axis=1).any() else 0):
+            areas = np.maximum(room, 0).prod(axis=1)
+            window = rng.choice(len(windows), p=areas / areas.sum())
+            left, top = windows[window, :2] + rng.integers(room[window])
             target = np.array([left, top, left + x1 - x0, top + y1 - y0])
             if boxes and _overlaps(target, np.array(boxes)).any():
                 continue

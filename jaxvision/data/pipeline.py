@@ -6,24 +6,20 @@ reads those in order, ahead of time, with threads or with worker processes. Neit
 workers nor that of processes changes what is read: a checkpoint needs only the next batch's index.
 """
 
-import multiprocessing
-import os
-import shutil
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from multiprocessing import connection
-from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags, logging
 
+from jaxvision.data.workers import has_shared_memory, start_worker
+
 Row = dict[str, Any]
 
-_SHARED_MEMORY_NEEDED = 2**30
+_SHARED_FROM = 2**10  # bytes; what is smaller goes through a pipe, which must not fill up (64 KiB):
+# a worker whose pipe is full cannot end, and grain waits 25 s before it kills it
 
 
 class Shuffled(grain.MapDataset[int]):
@@ -180,6 +176,13 @@ def iterate(
             f"buffer={buffer} >= 1"
         )
     rest = dataset if start == 0 else _From(dataset, start)
+    if workers and not has_shared_memory():
+        logging.warning(
+            "less than 1 GiB is free in /dev/shm: reading with threads instead of %d workers "
+            "(docker run --shm-size=8g gives more)",
+            workers,
+        )
+        workers, threads = 0, max(threads, workers)
     if workers:
         if not flags.FLAGS.is_parsed():  # grain reads its flags when it starts a worker
             flags.FLAGS.mark_as_parsed()
@@ -187,8 +190,8 @@ def iterate(
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
         items = grain.experimental.WithOptionsIterDataset(
             rest.to_iter_dataset(reading),
-            grain.experimental.DatasetOptions(min_shm_size=_shared_memory_from()),
-        ).mp_prefetch(options, worker_init_fn=_start_worker)
+            grain.experimental.DatasetOptions(min_shm_size=_SHARED_FROM),
+        ).mp_prefetch(options, worker_init_fn=start_worker)
     else:
         size = max(buffer, threads) if threads else 0
         items = rest.to_iter_dataset(
@@ -217,35 +220,3 @@ class _From(grain.MapDataset[Any]):
 
     def __getitem__(self, index):
         return self.slice(index) if isinstance(index, slice) else self._parent[index + self._start]
-
-
-def _shared_memory_from() -> int:
-    """Bytes from which an array travels in shared memory: never where that is small.
-
-    A container's /dev/shm is often 64 MiB, and writing past its end kills the worker (SIGBUS).
-    """
-    folder = Path("/dev/shm")
-    if folder.is_dir() and shutil.disk_usage(folder).free < _SHARED_MEMORY_NEEDED:
-        logging.info("little shared memory in /dev/shm: batches travel through pipes, more slowly")
-        return sys.maxsize
-    return 2**20
-
-
-def _start_worker(index: int, count: int) -> None:
-    """Makes a worker process leave signals, devices and the other cores to its parent."""
-    import cv2
-
-    del index, count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when its parent is gone: a killed parent cannot stop its workers."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)

@@ -3,10 +3,13 @@
 A CPU wants the long channel axis innermost and sums over the short state axis as a dot of rows.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
+
+dot = functools.partial(jnp.einsum, precision="highest")  # float32 sums also where TF32 is default
 
 
 def to_groups(A, B, C, h0, shape):
@@ -72,17 +75,20 @@ def clear(h, keep):
 
 
 def outer(x, w):
-    """`x[p] w[n]`: x `[b g p]`, w `[b g n]` or constant -> `[b g n p]`."""
-    return x[:, :, None] * (w[0] if is_constant(w) else w[..., None])
+    """`x[p] w[n]`: x `[b g p]`, w `[b g n]` or constant -> `[b g n p]`.
+
+    Spelled as a dot because the gradients of a dot are dots, and those of a broadcast slow reduces.
+    """
+    return x[:, :, None] * w[0] if is_constant(w) else dot("bgp,bgn->bgnp", x, w)
 
 
 def inner(h, w):
     """`sum over n of h[n] w[n]`: h `[b g n p]`, w `[b g n]` or constant -> `[b g p]`."""
-    return sum_states(h * w[0]) if is_constant(w) else jnp.einsum("bgnp,bgn->bgp", h, w)
+    return sum_states(h * w[0]) if is_constant(w) else dot("bgnp,bgn->bgp", h, w)
 
 
 def sum_states(h):
-    """Sums over n by a tree of rows, which XLA's CPU compiler vectorises where it fails on a reduce."""
+    """Sums over n by a tree of rows: XLA's CPU compiler vectorises it better than a reduce."""
     rows = [h[..., i, :] for i in range(h.shape[-2])]
     while len(rows) > 1:
         rows = [sum(rows[i : i + 2]) for i in range(0, len(rows), 2)]

@@ -9,34 +9,34 @@ FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16)
 
 
 def check(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids) -> None:
-    """Raises `ValueError`, naming the argument and the mend, for shapes and dtypes that do not fit."""
+    """Raises `ValueError`, naming argument and mend, for shapes and dtypes that do not fit."""
     if u.ndim != 3:
         raise ValueError(f"u has shape {u.shape}; selective_scan takes [b l d], channels last")
-    b, l, d = u.shape
-    if l == 0:
+    b, length, d = u.shape
+    if length == 0:
         raise ValueError(f"u of shape {u.shape} has no time steps")
     if A.ndim != 2 or A.shape[0] != d or A.shape[1] == 0:
         raise ValueError(f"A has shape {A.shape}; with u {u.shape} it must be [d n] = ({d}, n)")
     if jnp.iscomplexobj(A):
         raise ValueError(f"A is {A.dtype}: complex A is not supported; pass a real A")
     n = A.shape[1]
-    _expect("delta", delta, {"[b l d]": (b, l, d)})
+    _expect("delta", delta, {"[b l d]": u.shape})
     for name, w in (("B", B), ("C", C)):
         groups = w.shape[2] if w.ndim == 4 else 1
         if groups == 0 or d % groups:
-            raise ValueError(f"{name} has {groups} groups, which do not divide the {d} channels of u")
-        forms = {"[b l n]": (b, l, n), "[b l g n]": (b, l, groups, n), "[d n]": (d, n)}
-        _expect(name, w, forms)
+            raise ValueError(f"{name} has {groups} groups, which do not divide u's {d} channels")
+        varying = {"[b l n]": (b, length, n), "[b l g n]": (b, length, groups, n)}
+        _expect(name, w, {**varying, "[d n]": (d, n)})
     _expect("D", D, {"[d]": (d,)})
     _expect("delta_bias", delta_bias, {"[d]": (d,)})
-    _expect("z", z, {"[b l d]": (b, l, d)})
+    _expect("z", z, {"[b l d]": u.shape})
     _expect("h0", h0, {"[b d n]": (b, d, n)})
     named = {"u": u, "delta": delta, "A": A, "B": B, "C": C}
     named |= {"D": D, "z": z, "delta_bias": delta_bias, "h0": h0}
     for name, x in named.items():
         if x is not None and x.dtype not in FLOATS:
             raise ValueError(f"{name} is {x.dtype}; cast it to float32, bfloat16 or float16")
-    _expect("segment_ids", segment_ids, {"[b l]": (b, l)})
+    _expect("segment_ids", segment_ids, {"[b l]": (b, length)})
     if segment_ids is not None and not jnp.issubdtype(segment_ids.dtype, jnp.integer):
         raise ValueError(f"segment_ids is {segment_ids.dtype}; it must hold integers")
 
@@ -48,7 +48,7 @@ def _expect(name: str, x, forms: dict[str, tuple[int, ...]]) -> None:
 
 
 def kept_states(segment_ids: jax.Array | None, reverse: bool) -> jax.Array | None:
-    """`[b l]` float32: 0 where a segment starts (ends, if `reverse`), so that its state is cleared."""
+    """`[b l]` float32: 0 where the state is cleared, before a segment's first step, else 1."""
     if segment_ids is None:
         return None
     ids = segment_ids
@@ -60,8 +60,8 @@ def kept_states(segment_ids: jax.Array | None, reverse: bool) -> jax.Array | Non
 def chunk_length(length: int, chunk: int | None) -> int:
     """The chunk asked for, else one near sqrt(length / 2) that wants the least padding.
 
-    A backward pass keeps length / chunk states, and chunk more while it works through one chunk; of the
-    sum's flat minimum the lower side is the kinder to caches.
+    A backward pass keeps length / chunk states, and chunk more while it works through one chunk; of
+    the sum's flat minimum the lower side is the kinder to caches.
     """
     if chunk is not None:
         if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:

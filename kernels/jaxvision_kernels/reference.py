@@ -8,16 +8,16 @@ from jaxvision_kernels.operands import per_channel, with_groups
 
 
 def scan(u, dt, A, B, C, h0, keep, *, reverse: bool) -> tuple[jax.Array, jax.Array]:
-    """`u`, `dt` `[b l d]`, `A` `[d n]`, `h0` `[b d n]`, `keep` `[b l]` -> y `[b l d]`, state `[b d n]`.
+    """u, dt `[b l d]`, A `[d n]`, h0 `[b d n]`, keep `[b l]` -> y `[b l d]`, last state `[b d n]`.
 
     Its gradient keeps every state: O(b l d n) memory.
     """
-    b, l, d = u.shape
+    b, length, d = u.shape
     h0 = jnp.zeros((b, *A.shape), jnp.float32) if h0 is None else h0.astype(jnp.float32)
     operands = {"u": u, "dt": dt, "B": with_groups(B), "C": with_groups(C)}
     operands |= {} if keep is None else {"keep": keep}
-    moving = {k: jnp.swapaxes(x, 0, 1) for k, x in operands.items() if x.shape[1] == l}
-    fixed = {k: x[:, 0] for k, x in operands.items() if x.shape[1] != l}
+    moving = {k: jnp.swapaxes(x, 0, 1) for k, x in operands.items() if x.shape[1] == length}
+    fixed = {k: x[:, 0] for k, x in operands.items() if x.shape[1] != length}
 
     def step(h, x):
         x = {k: v.astype(jnp.float32) for k, v in {**fixed, **x}.items()}

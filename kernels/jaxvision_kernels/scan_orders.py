@@ -21,7 +21,7 @@ SCAN_ORDERS = (
 
 @functools.lru_cache(maxsize=256)
 def scan_order(name: str, height: int, width: int) -> np.ndarray:
-    """Returns int32 `[height * width]`: the flat (row-major) index of the cell visited at each step.
+    """Returns int32 `[height * width]`: the flat, row-major index of the cell seen at each step.
 
     The array is cached and read-only. `x[:, scan_order(…)]` brings `[b (h w) c]` into the order.
     """
@@ -35,7 +35,7 @@ def scan_order(name: str, height: int, width: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def inverse_order(name: str, height: int, width: int) -> np.ndarray:
-    """Returns int32 `[height * width]`: the step at which each cell is visited; undoes `scan_order`."""
+    """Returns int32 `[height * width]`: the step that sees each cell; it undoes `scan_order`."""
     return _frozen(np.argsort(scan_order(name, height, width)).astype(np.int32))
 
 
@@ -56,9 +56,9 @@ def to_sequence(grid: jax.Array, name: str) -> jax.Array:
 def to_grid(sequence: jax.Array, name: str, height: int, width: int) -> jax.Array:
     """The inverse of `to_sequence`: `[b (h w) c]` in the order `name` -> `[b h w c]`."""
     base, flipped = _split(name)
-    b, l, c = sequence.shape
-    if l != height * width:
-        raise ValueError(f"a sequence of {l} steps does not fill {height} x {width} cells")
+    b, length, c = sequence.shape
+    if length != height * width:
+        raise ValueError(f"a sequence of {length} steps does not fill {height} x {width} cells")
     sequence = sequence[:, ::-1] if flipped else sequence
     if base == "column":
         return sequence.reshape(b, width, height, c).swapaxes(1, 2)

@@ -34,9 +34,9 @@ def selective_scan(
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Runs `h[t] = exp(dt[t] A) h[t-1] + dt[t] B[t] u[t]`, `y[t] = <C[t], h[t]> + D u[t]`.
 
-    Gu and Dao 2023 (arXiv 2312.00752), eq. 2 and algorithm 2, with `dt = delta + delta_bias`, through
-    softplus if `delta_softplus`; the output is `y silu(z)` if `z` is given. States and sums are float32
-    whatever the inputs are. Every array argument is differentiable, and so is the last state.
+    Gu and Dao 2023 (arXiv 2312.00752), eq. 2 and algorithm 2, with `dt = delta + delta_bias`,
+    through softplus if `delta_softplus`; the output is `y silu(z)` if `z` is given. States and sums
+    are float32 whatever the inputs are. Every float array is differentiable, the last state too.
 
     Args:
       u, delta, z: `[b l d]`, float32, bfloat16 or float16 in any mix.
@@ -45,13 +45,15 @@ def selective_scan(
         `[d n]`, constant in time. B and C need not have the same form.
       D, delta_bias: `[d]`.
       h0: `[b d n]`, the state before the first step (before the last one if `reverse`), else zeros.
-      return_last_state: return `(y, state)`, the state float32 `[b d n]` after the scan's final step.
-      reverse: scan from the end to the start: `y[t]` depends on steps t, t+1, …; nothing is flipped.
-      segment_ids: integers `[b l]`; the state is cleared wherever the id differs from the one of the
-        step before, so packed sequences do not see one another. h0 enters the first segment.
-      backend: "xla" (the one that "auto" means: fast and O(b l d) memory on a CPU, reverse mode only),
-        "scan" (same memory, also forward mode and second derivatives, converts to ONNX),
-        "associative" (parallel in time, O(b l d n) memory) or "reference" (plain `lax.scan`).
+      return_last_state: return `(y, state)`, the state after the scan's final step, float32
+        `[b d n]`.
+      reverse: scan from the end to the start, so that `y[t]` depends on steps t, t+1, …; y keeps
+        the order of u.
+      segment_ids: integers `[b l]`; the state is cleared wherever the id differs from that of the
+        step scanned before, so packed sequences do not see one another. h0 enters the first one.
+      backend: "xla" (what "auto" means: fast on a CPU, O(b l d) memory, no forward mode), "scan"
+        (that memory too, forward mode and second derivatives, converts to ONNX), "associative"
+        (parallel in time, O(b l d n) memory) or "reference" (a plain `lax.scan`).
       chunk: steps between two kept states, of the backends "xla" and "scan"; near sqrt(l) if None.
 
     Returns:

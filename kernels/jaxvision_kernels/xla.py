@@ -3,7 +3,7 @@
 What XLA's CPU compiler rewards, and this file is built on:
 
 * A temporary as large as the states of all steps costs more in page faults than its arithmetic. So
-  the forward pass keeps the state once a chunk, the backward pass redoes one chunk at a time, and the
+  the forward pass keeps one state a chunk, the backward pass redoes one chunk at a time, and the
   time-major copies that the loops read are made chunk by chunk, inside the cache.
 * Buffers ride in the loops' carries: the stacked outputs of an inner `lax.scan` would be zeroed and
   copied again for every chunk.
@@ -31,7 +31,7 @@ def scan(u, dt, A, B, C, h0, keep, *, reverse: bool, chunk: int) -> tuple[jax.Ar
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _scan(chunk, reverse, u, dt, A, B, C, h0, keep):
-    """u, dt `[b l d]`, A `[g n p]`, B, C `[b l (g n)]`, h0 `[b g n p]` -> y `[b l d]`, last state."""
+    """u, dt `[b l d]`, A `[g n p]`, B, C `[b l (g n)]`, h0 `[b g n p]` -> y `[b l d]`, state."""
     y, last, _ = _forward(chunk, reverse, u, dt, A, B, C, h0, keep, keep_states=False)
     return y, last
 
@@ -71,7 +71,7 @@ def _forward(chunk, reverse, u, dt, A, B, C, h0, keep, *, keep_states):
 
 
 def _scan_backward(chunk, reverse, residuals, cotangents):
-    """With `g[t] = dL/dh[t]` over all paths, and `h'[t] = a[t] h[t-1]`, `a = exp(dt A)`, `x = dt u`:
+    """With g[t] = dL/dh[t] over all paths, h'[t] = a[t] h[t-1], a = exp(dt A), x = dt u:
 
     g[t] = C[t] dy[t] + a[t+1] g[t+1]        dC = sum_p h dy     dB = sum_p g x     dx = sum_n g B
     d dt = u dx + sum_n A g h'               dA = sum_t dt g h'  du = dt dx         dh0 = a[0] g[0]
@@ -171,7 +171,7 @@ def _rows(x, chunk, groups):
 
 
 def _collector(w, chunk, state):
-    """Room for the gradient of B or C: its rows of one chunk, or the running sum of a constant's."""
+    """Room for the gradient of B or C: its rows of one chunk, or a running sum if constant."""
     if layout.is_constant(w):
         return jnp.zeros((1, *state), jnp.float32)
     return _rows(w, chunk, state[1])
@@ -181,7 +181,7 @@ def _collect(buffer, h, x, k):
     """Takes step k's share of a weight's gradient, `sum_p h x`, from `[b g n p]` and `[b g p]`."""
     if layout.is_constant(buffer):
         return buffer + h * x[:, :, None]
-    return _put(buffer, jnp.einsum("bgnp,bgp->bgn", h, x), k)
+    return _put(buffer, layout.dot("bgnp,bgp->bgn", h, x), k)
 
 
 def _flush(gradient, buffer, c):

@@ -1,5 +1,6 @@
 """Files of scenes and clips, each written whole or not at all."""
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -22,7 +23,8 @@ def write(path: Path, data: bytes) -> None:
         part.write_bytes(data)
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder itself is at fault
+            part.unlink(missing_ok=True)
         raise OSError(
             f"cannot write {path}: {error.strerror}; free some space or name a folder of yours"
         ) from error

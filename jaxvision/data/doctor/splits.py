@@ -1,0 +1,88 @@
+"""Which splits a folder holds, and whether they agree about the classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxvision.data.doctor.finding import ERROR, OK, WARN, Finding, some
+from jaxvision.data.doctor.table import Table
+from jaxvision.data.layout import find
+
+EXPECTED = (
+    "annotations/instances_<split>.json, instances_<split>.json, <split>/_annotations.coco.json or "
+    "annotations.json"
+)
+
+
+def discover(root: Path) -> tuple[list[tuple[str, Path, Path]], list[Finding]]:
+    """(name, images folder, annotations file) of every split in `root`, as `find` finds them."""
+    names = []
+    for folder in (root / "annotations", root):
+        found = sorted(folder.glob("instances_*.json"))
+        names += [path.stem.removeprefix("instances_") for path in found]
+    names += sorted(path.parent.name for path in root.glob("*/_annotations.coco.json"))
+    if not names and (root / "annotations.json").is_file():
+        names = ["annotations"]
+    splits, findings = [], []
+    for name in dict.fromkeys(names):
+        try:
+            splits.append((name, *find(root, name)))
+        except (FileNotFoundError, ValueError) as error:
+            mend = "give --images and --annotations (data.images, data.annotations when training)"
+            findings.append(Finding(ERROR, "layout", f"{name}: {error}", mend))
+    for name, folder, _ in splits:
+        if folder.name != name and folder.name in names:
+            text = (
+                f"no folder of its own for {name}: the names it lists are found in {folder.name}/"
+            )
+            mend = f"put its pictures into {name}/, or give --images and --annotations"
+            findings.append(Finding(ERROR, "layout", text, mend))
+    if not names:
+        there = some(sorted(p.name for p in root.iterdir())) or "nothing"
+        text = f"{root}: no annotations; it holds {there}"
+        mend = f"expected is {EXPECTED}; or give --images and --annotations"
+        findings.append(Finding(ERROR, "layout", text, mend))
+    return splits, findings
+
+
+def compare(tables: Sequence[Table]) -> list[Finding]:
+    """Differences in classes between the first split that trains and each other one."""
+    if len(tables) < 2:
+        return []
+    first = next((t for t in tables if t.name.startswith("train")), tables[0])
+    findings = []
+    for other in tables:
+        if other is not first:
+            findings += _compare(first, other)
+    if findings:
+        return findings
+    names = " and ".join(t.name for t in tables)
+    return [Finding(OK, "category map", f"{names} have the same classes under the same ids")]
+
+
+def _compare(first: Table, other: Table) -> list[Finding]:
+    ids = [{name: i for i, name in t.categories.items()} for t in (first, other)]
+    ranks = [
+        {t.categories[c]: k for k, c in enumerate(sorted(t.categories))} for t in (first, other)
+    ]
+    used = {other.categories.get(c) for c in other.category}
+    findings = []
+    new = [name for name in ids[1] if name not in ids[0]]
+    if new:
+        level = ERROR if used & set(new) else WARN
+        text = f"classes of {other.name} that {first.name} lacks: {some(new)}"
+        mend = "use one list of categories for all splits (spelling and capitals count)"
+        findings.append(Finding(level, "category map", text, mend))
+    gone = [name for name in ids[0] if name not in ids[1]]
+    if gone:
+        text = f"classes of {first.name} that {other.name} lacks: {some(gone)}"
+        mend = "copy the list of categories, also of classes that have no box there"
+        findings.append(Finding(WARN, "category map", text, mend))
+    both = [name for name in ids[0] if name in ids[1]]
+    moved = [name for name in both if ids[0][name] != ids[1][name]]
+    if moved:
+        turned = [name for name in both if ranks[0][name] != ranks[1][name]]
+        shown = some(f"{n} {ids[0][n]} -> {ids[1][n]}" for n in moved)
+        text = f"same name, other id in {first.name} and {other.name}: {shown}"
+        mend = "write both splits with one list of categories"
+        findings.append(Finding(ERROR if turned else WARN, "category map", text, mend))
+    return findings

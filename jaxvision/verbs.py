@@ -1,0 +1,213 @@
+"""What the verbs of the command line do."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import ConfigDict
+
+from jaxvision import bench as benchmark
+from jaxvision import export as exporting
+from jaxvision import loop, settings, sharding
+from jaxvision.agreement import Interrupt, is_first
+from jaxvision.checkpoint import Checkpoints
+from jaxvision.config import mesh_from, rules_from
+from jaxvision.spelling import nearest
+from jaxvision.stage import Experiment, Stage
+from jaxvision.step import TrainState, build, split
+from jaxvision.writer import RunWriter, Silent
+
+LAUNCH = "python -m jaxvision.launch"
+CHANGES_THE_MODEL = ("system", "model.")
+HARMLESS = ("device", "log_every", "loader.", "profile.", "predict.", "onnx")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One command: its config, the folder of its run, the stage and the output that it names."""
+
+    config: ConfigDict
+    workdir: Path
+    stage: str | None = None
+    output: Path | None = None
+
+
+def say(text: str) -> None:
+    """Prints, in the first process."""
+    if is_first():
+        print(text, flush=True)
+
+
+def train(job: Job, experiment: Experiment) -> None:
+    """Runs all stages, each of which continues from its own checkpoint."""
+    config, workdir = job.config, job.workdir
+    mesh, rules = mesh_from(config), rules_from(config)
+    keep_config(job)
+    if not experiment.stages:
+        raise ValueError("config.run names no stage: there is nothing to train")
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(RunWriter(workdir)) if is_first() else Silent()
+        interrupt = stack.enter_context(Interrupt(writer.say))
+        for stage in experiment.stages.values():
+            loop.fit(
+                stage,
+                workdir,
+                mesh,
+                rules=rules,
+                writer=writer,
+                log_every=config.log_every,
+                workers=config.loader.workers,
+                profile=config.profile.to_dict(),
+                interrupt=interrupt,
+            )
+            if interrupt.reason:
+                return
+        writer.say(where(job, experiment))
+
+
+def keep_config(job: Job) -> None:
+    """Saves the config of a run that begins; of one that continues, says what has changed."""
+    config, workdir = job.config, job.workdir
+    if (workdir / settings.SAVED).is_file():
+        changed = settings.differences(settings.read(workdir), config)
+        changed = {k: v for k, v in changed.items() if not k.startswith(HARMLESS)}
+        shown = ", ".join(f"{k} {old!r} -> {new!r}" for k, (old, new) in list(changed.items())[:6])
+        shown += f" and {len(changed) - 6} more" if len(changed) > 6 else ""
+        trained = any(workdir.glob("*/checkpoints/[0-9]*"))
+        if trained and any(k.startswith(CHANGES_THE_MODEL) for k in changed):
+            raise ValueError(
+                f"{workdir} holds checkpoints of another model ({shown}): use another --workdir"
+            )
+        if trained and changed:
+            say(f"warning: {workdir} was begun with another config: {shown}")
+    if is_first():
+        settings.write(config, workdir)
+
+
+def where(job: Job, experiment: Experiment) -> str:
+    """What a finished run has left, and what to do with it."""
+    lines = [f"{job.workdir}/", "  config.json, log.txt, metrics.csv, tensorboard/"]
+    for stage in experiment.stages.values():
+        checkpoints = Checkpoints(job.workdir / stage.name / "checkpoints", best=stage.best)
+        steps, best = checkpoints.steps(), checkpoints.best_step() if stage.best else None
+        text = f"  {stage.name}/checkpoints/{steps[-1]}"
+        if best is not None:
+            text += f"; best {best}, {stage.best} {checkpoints.record(best).metrics[stage.best]:.4g}"
+        if (job.workdir / stage.name / "eval").is_dir():
+            text += f"; tables and pictures in {stage.name}/eval/"
+        lines.append(text)
+    lines.append(f"next: {LAUNCH} predict --workdir={job.workdir} --input=PATH")
+    return "\n".join(lines)
+
+
+def evaluate(job: Job, experiment: Experiment) -> None:
+    """Measures a trained stage by all of its evals; tables and pictures land in its folder."""
+    stage, model, step = trained(job, experiment)
+    if not stage.evals:
+        raise ValueError(f"stage {stage.name!r} has no evaluation")
+    mesh, program = mesh_from(job.config), build(stage)
+    params, model_state = jax.device_get(split(model))
+    state = TrainState(
+        step=jnp.int32(step),
+        params=params,
+        model_state=model_state,
+        opt_state=None,
+        ema=params if stage.ema else None,  # what is restored is the average already
+    )
+    state = jax.device_put(state, sharding.infer(mesh, state, rules_from(job.config)))
+    directory = job.workdir / stage.name / "eval" / str(step)
+    found: dict[str, float] = {}
+    for name in stage.evals:
+        found |= loop.evaluate(
+            stage, name, program, state, mesh,
+            directory=directory, workers=job.config.loader.workers, say=say,
+        )  # fmt: skip
+    if is_first():
+        directory.mkdir(parents=True, exist_ok=True)
+        record = {"stage": stage.name, "step": step, **found}
+        text = json.dumps({k: v if v == v else None for k, v in record.items()}, indent=1)
+        (directory / "scalars.json").write_text(text + "\n", encoding="utf-8")
+    width = max(map(len, found), default=0)
+    say("\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in found.items()))
+    say(f"step {step}; {directory}")
+
+
+def predict(job: Job, experiment: Experiment, inputs: Sequence[Path]) -> None:
+    """Runs a trained stage on files."""
+    if jax.process_count() > 1:
+        raise ValueError("predict runs in one process: start it with --num_processes=1")
+    _, model, _ = trained(job, experiment)
+    output = job.output or job.workdir / "predictions"
+    count = 0
+    for record in experiment.predict(model, inputs, output):
+        rest = ", ".join(f"{k} {v}" for k, v in record.items() if k != "file")
+        say(f"{record.get('file', '')}: {rest}")
+        count += 1
+    say(f"{count} input(s); {output}")
+
+
+def export(job: Job, experiment: Experiment, platforms: Sequence[str]) -> None:
+    """Writes a trained stage as StableHLO."""
+    stage, model, step = trained(job, experiment)
+    folder = job.output or job.workdir / "export"
+    about = dict(
+        system=job.config.system, preset=job.config.preset, stage=stage.name, step=step
+    )
+    exporting.export(
+        experiment.forward, model, experiment.example, folder,
+        platforms=platforms, about=about, say=say,
+    )  # fmt: skip
+
+
+def export_onnx(job: Job, experiment: Experiment) -> None:
+    """Writes a trained stage as ONNX."""
+    _, model, _ = trained(job, experiment)
+    path = job.output or job.workdir / "export" / "model.onnx"
+    exporting.export_onnx(experiment.forward, model, experiment.example, path, say=say)
+
+
+def bench(job: Job, experiment: Experiment) -> None:
+    """Measures a stage, trained or not."""
+    result = benchmark.measure(
+        experiment,
+        chosen(job, experiment),
+        mesh_from(job.config),
+        rules=rules_from(job.config),
+        workers=job.config.loader.workers,
+        dtype=job.config.model.get("dtype", "float32"),
+    )
+    result = {"system": job.config.system, "preset": job.config.preset, **result}
+    path = job.output or job.workdir / "bench.json"
+    say(benchmark.table(result))
+    if is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    say(str(path))
+
+
+def chosen(job: Job, experiment: Experiment) -> Stage:
+    """The stage that the command names, or the last."""
+    stages = experiment.stages
+    if job.stage is not None and job.stage not in stages:
+        raise ValueError(f"no stage {job.stage!r}{nearest(job.stage, stages)}")
+    if not stages:
+        raise ValueError("config.run names no stage")
+    return stages[job.stage or list(stages)[-1]]
+
+
+def trained(job: Job, experiment: Experiment) -> tuple[Stage, nnx.Module, int]:
+    """The stage that the command names, its model, and the step that the model is of."""
+    stage = chosen(job, experiment)
+    if not (job.workdir / stage.name / "checkpoints").is_dir():
+        settings.read(job.workdir)  # says what is there if this is not even a run
+        raise FileNotFoundError(
+            f"{job.workdir} has no checkpoint of stage {stage.name!r} yet: train it first"
+        )
+    model, step = loop.restore_model(stage, job.workdir)
+    say(f"{stage.name}: step {step} of {job.workdir}")
+    return stage, model, step

@@ -1,0 +1,95 @@
+"""Inputs that the tests of the selective scan share, and what each backend makes of them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxvision_kernels import selective_scan
+
+CHUNKED = ("scan", "xla")
+TIMED = ("u", "delta", "B", "C")
+
+# What a case has besides u, delta, A, B, C: sizes, forms of B and C, dtypes, options.
+CASES = {
+    "one_step": dict(length=1, extras=("h0",)),
+    "one_state": dict(length=16, n=1, extras=("D",)),  # a multiple of the chunk, 4
+    "grouped": dict(length=9, B="grouped 2", C="grouped 3", extras=("D", "h0")),
+    "half": dict(length=9, low=True, softplus=True, extras=("z", "delta_bias")),
+    "packed": dict(length=15, B="grouped 2", C="constant", ids=True, extras=("h0",)),
+    "all": dict(
+        length=15,
+        B="constant",
+        reverse=True,
+        ids=True,
+        softplus=True,
+        extras=("D", "z", "delta_bias", "h0"),
+    ),
+}
+
+# Halves compile times; the golden vectors run the fast backend as users compile it.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def make(*, length, n=4, B="vary", C="vary", extras=(), low=False, **options):
+    """Returns a case's arrays by name, and its options."""
+    rng = np.random.default_rng(length)
+    b, d = 2, 6
+
+    def weight(form):
+        name, *groups = form.split()
+        grouped = (b, length, *map(int, groups), n)
+        return rng.standard_normal((d, n) if name == "constant" else grouped)
+
+    shapes = {"D": (d,), "z": (b, length, d), "delta_bias": (d,), "h0": (b, d, n)}
+    arrays = {"u": rng.standard_normal((b, length, d))}
+    arrays |= {"delta": rng.uniform(0.01, 1.0, (b, length, d)), "A": -rng.uniform(0.2, 4.0, (d, n))}
+    arrays |= {"B": weight(B), "C": weight(C)}
+    arrays |= {name: rng.standard_normal(shapes[name]) for name in extras}
+    dtypes = {"u": "bfloat16", "delta": "float16", "z": "float16", "B": "bfloat16"} if low else {}
+    arrays = {k: jnp.asarray(x, dtypes.get(k, "float32")) for k, x in arrays.items()}
+    ids = np.sort(rng.integers(0, 4, (b, length)), axis=1) if options.pop("ids", False) else None
+    return arrays, {"softplus": False, "reverse": False, "ids": ids, **options}
+
+
+def run(arrays, options, backend):
+    return selective_scan(
+        **arrays,
+        delta_softplus=options["softplus"],
+        reverse=options["reverse"],
+        segment_ids=options["ids"],
+        return_last_state=True,
+        backend=backend,
+        chunk=4 if backend in CHUNKED else None,
+    )
+
+
+def doubles(arrays):
+    return {k: np.asarray(x, np.float64) for k, x in arrays.items()}
+
+
+def weights_of_loss(arrays):
+    rng = np.random.default_rng(0)
+    b, _, d = arrays["u"].shape
+    shapes = arrays["u"].shape, (b, d, arrays["A"].shape[1])
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+@functools.cache
+def outcome(case, backend):
+    """y, the last state, and the gradients of a weighted sum of both."""
+    arrays, options = make(**CASES[case])
+    wy, wh = weights_of_loss(arrays)
+
+    def loss(arrays):
+        y, state = run(arrays, options, backend)
+        return (y.astype(jnp.float32) * wy).sum() + (state * wh).sum(), (y, state)
+
+    (_, (y, state)), grads = quick_jit(jax.value_and_grad(loss, has_aux=True))(arrays)
+    assert y.dtype == arrays["u"].dtype and state.dtype == jnp.float32
+    assert {k: g.dtype for k, g in grads.items()} == {k: x.dtype for k, x in arrays.items()}
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), (y, state, grads))
+
+
+def relative(actual, expected):
+    return abs(np.asarray(actual, np.float64) - expected).max() / abs(expected).max()

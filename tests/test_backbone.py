@@ -1,0 +1,113 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxvision.cofnet.backbone import BackboneConfig, MambaBackbone
+from jaxvision.nn.conv import DepthwiseConv
+from jaxvision.nn.embed import Siren, fourier_features, sinusoidal
+from jaxvision.nn.ssm import ScanConfig, ScanMixer, from_orders, to_orders
+
+run = jax.jit(lambda module, x: module(x))  # eager, every small operation is compiled by itself
+ORDERS = ("row", "column", "row_reversed", "column_reversed")
+
+
+def test_backbone_gives_the_four_maps_of_the_seed():
+    backbone = nnx.eval_shape(lambda: MambaBackbone(BackboneConfig(), rngs=nnx.Rngs(0)))
+    maps = jax.eval_shape(lambda m, x: m(x), backbone, jax.ShapeDtypeStruct((2, 640, 640, 3), "f4"))
+    assert [m.shape for m in maps] == [
+        (2, 160, 160, 96), (2, 80, 80, 192), (2, 40, 40, 384), (2, 20, 20, 768),
+    ]  # fmt: skip
+
+
+def small(**changes):
+    fields = dict(
+        dims=(8, 12), depths=(1, 1), mixers=("conv", "scan"), scan=ScanConfig(state=2, expand=1)
+    )
+    return MambaBackbone(BackboneConfig(**(fields | changes)), rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("stem", ["conv", "patch"])
+def test_both_stems_have_the_same_strides(stem):
+    maps = run(small(stem=stem), jnp.zeros((1, 16, 24, 3)))
+    assert [m.shape for m in maps] == [(1, 4, 6, 8), (1, 2, 3, 12)]
+
+
+def test_a_size_that_does_not_divide_is_named():
+    with pytest.raises(ValueError, match="20×24 is not a multiple of 8"):
+        small()(jnp.zeros((1, 20, 24, 3)))
+
+
+def test_remat_changes_no_value():
+    images = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
+
+    def gradient(remat):
+        graph, params = nnx.split(small(remat=remat))
+        loss = lambda p: sum((m**2).sum() for m in nnx.merge(graph, p)(images))  # noqa: E731
+        return jax.tree.leaves(jax.jit(jax.grad(loss))(params))
+
+    for a, b in zip(gradient(False), gradient(True), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_compute_keeps_float32_parameters():
+    backbone = small(dtype="bfloat16")
+    assert {x.dtype for x in jax.tree.leaves(nnx.state(backbone))} == {jnp.dtype("float32")}
+    assert run(backbone, jnp.zeros((1, 16, 16, 3)))[0].dtype == jnp.bfloat16
+
+
+def test_config_names_a_wrong_mixer():
+    with pytest.raises(ValueError, match="'mamba' is neither"):
+        BackboneConfig(mixers=("mamba",) * 4)
+
+
+def test_orders_come_back_and_their_gradient_is_the_inverse():
+    x = jax.random.normal(jax.random.key(0), (2, 12, 4, 3))
+    there = to_orders(x, ORDERS, (3, 4))
+    np.testing.assert_array_equal(from_orders(there, ORDERS, (3, 4)), x)
+    np.testing.assert_array_equal(there[:, :, 0], x[:, :, 0])
+    np.testing.assert_array_equal(there[0, :3, 1], x[0, ::4, 1][:3])
+    np.testing.assert_array_equal(there[:, :, 2], x[:, ::-1, 2])
+    weight = jax.random.normal(jax.random.key(1), x.shape)
+    gradient = jax.grad(lambda x: (to_orders(x, ORDERS, (3, 4)) * weight).sum())(x)
+    np.testing.assert_array_equal(gradient, from_orders(weight, ORDERS, (3, 4)))
+
+
+def test_scan_mixer_lets_every_position_reach_every_other():
+    mixer = ScanMixer(8, ScanConfig(state=2, expand=1), rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (1, 4, 5, 8))
+    reach = jax.jit(jax.grad(lambda x, i, j: mixer(x)[0, i, j].sum()))
+    for i, j in ((0, 0), (2, 3), (3, 4)):
+        assert (np.abs(reach(x, i, j)[0]).sum(-1) > 0).all()
+
+
+def test_depthwise_conv_equals_the_grouped_convolution():
+    conv = DepthwiseConv(6, 5, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, 7, 9, 6))
+    expected = jax.lax.conv_general_dilated(
+        x, conv.kernel[...][:, :, None], (1, 1), "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=6,
+    )  # fmt: skip
+    np.testing.assert_allclose(conv(x), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="kernel=4 must be odd"):
+        DepthwiseConv(6, 4, rngs=nnx.Rngs(0))
+
+
+def test_embeddings_have_their_formula():
+    x = jnp.array([[0.25, -0.5]])
+    out = fourier_features(x, 2)
+    expected = []
+    for v in (0.25, -0.5):
+        angles = np.pi * np.array([1, 2]) * v
+        expected += [*np.sin(angles), *np.cos(angles)]
+    np.testing.assert_allclose(out[0], expected, atol=1e-6)
+    time = sinusoidal(jnp.array([0, 3]), 4)
+    np.testing.assert_allclose(time[0], [0, 0, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(time[1, :2], np.sin([3, 0.03]), atol=1e-6)
+
+
+def test_siren_starts_with_outputs_spread_over_its_range():
+    siren = Siren(1, 256, layers=3, w0=30.0, rngs=nnx.Rngs(0))
+    out = siren(jnp.linspace(-1, 1, 512)[:, None])
+    assert 0.5 < float(out.std()) < 0.75  # the sine of a unit normal has 0.66

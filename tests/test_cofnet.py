@@ -1,0 +1,185 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxvision.cofnet.backbone import BackboneConfig
+from jaxvision.cofnet.dense import box_scale, dense_loss, proposals
+from jaxvision.cofnet.loss import LossConfig, detection_loss
+from jaxvision.cofnet.model import COFNet, CofnetConfig
+from jaxvision.cofnet.sampler import SamplerConfig, detect
+from jaxvision.cofnet.slots import SlotConfig
+from jaxvision.nn.ssm import ScanConfig
+
+pytestmark = pytest.mark.usefixtures("compiles_once")
+
+SIZE = (32, 48)
+MODEL = CofnetConfig(
+    classes=3,
+    size=SIZE,
+    backbone=BackboneConfig(
+        dims=(8, 8), depths=(1, 1), mixers=("conv", "scan"), stem="patch",
+        scan=ScanConfig(state=2, expand=1),
+    ),
+    width=32,
+    tower=0,
+    rounds=1,
+    points=2,
+)  # fmt: skip
+LOSS = LossConfig(slots=SlotConfig(count=8))
+
+
+def make_batch(rng, count=2):
+    """Bright squares on grey, one to two an image; the first image is empty."""
+    images = np.full((count, *SIZE, 3), 90, np.uint8)
+    boxes, labels = np.zeros((count, 4, 4), np.float32), np.zeros((count, 4), np.int32)
+    valid = np.zeros((count, 4), bool)
+    for i in range(1, count):
+        for j in range(rng.integers(1, 3)):
+            side, label = 12, int(rng.integers(3))
+            x, y = rng.integers(0, SIZE[1] - side), rng.integers(0, SIZE[0] - side)
+            images[i, y : y + side, x : x + side, label] = 255
+            boxes[i, j] = (
+                (x + side / 2) / SIZE[1], (y + side / 2) / SIZE[0], side / SIZE[1], side / SIZE[0],
+            )  # fmt: skip
+            labels[i, j], valid[i, j] = label, True
+    return dict(
+        image=images, boxes=boxes, labels=labels, valid=valid, crowd=np.zeros_like(valid)
+    )
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return jax.tree.map(jnp.asarray, make_batch(np.random.default_rng(0)))
+
+
+@functools.cache
+def parts(objective="x0"):
+    model = COFNet(dataclasses.replace(MODEL, objective=objective), rngs=nnx.Rngs(0))
+    return nnx.split(model)
+
+
+@pytest.mark.parametrize("objective", ["x0", "eps"])
+def test_loss_reaches_every_parameter_and_is_finite(batch, objective):
+    graph, params = parts(objective)
+
+    @jax.jit
+    def gradient(params):
+        loss = lambda p: detection_loss(nnx.merge(graph, p), batch, nnx.Rngs(1), cfg=LOSS)  # noqa: E731
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    (loss, logs), gradients = gradient(params)
+    assert np.isfinite(loss) and all(np.isfinite(v) for v in logs.values())
+    names = [
+        "/".join(str(getattr(k, "key", k)) for k in path)
+        for path, g in jax.tree_util.tree_leaves_with_path(gradients)
+        if not np.isfinite(g).all()
+    ]
+    assert not names
+    dead = sum(not np.abs(g).any() for g in jax.tree.leaves(gradients))
+    # Zero-initialised gates hold back what lies behind them; the last rounds' box deltas of eps are used.
+    assert dead <= 0.2 * len(jax.tree.leaves(gradients))
+
+
+def test_loss_falls_when_trained_on_one_batch(batch):
+    graph, params = parts()
+    tx = optax.adam(3e-3)
+
+    @jax.jit
+    def step(params, state, key):
+        loss = lambda p: detection_loss(nnx.merge(graph, p), batch, nnx.Rngs(key), cfg=LOSS)[0]  # noqa: E731
+        value, gradients = jax.value_and_grad(loss)(params)
+        updates, state = tx.update(gradients, state)
+        return optax.apply_updates(params, updates), state, value
+
+    state, losses = tx.init(params), []
+    for i in range(60):
+        params, state, value = step(params, state, jax.random.key(i))
+        losses.append(float(value))
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+SAMPLERS = {
+    "dense": SamplerConfig(steps=0, slots=6, top=5),
+    "learned": SamplerConfig(steps=3, slots=6, top=5),
+    "random": SamplerConfig(
+        steps=2, slots=6, top=5, proposals="random", eta=1.0, renewal=0.5, ensemble=True
+    ),
+    "restart": SamplerConfig(steps=2, slots=6, top=5, restart=True),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_detections_keep_the_contract_and_depend_on_the_key_alone(batch, name):
+    graph, params = parts()
+    run = jax.jit(
+        lambda p, key: detect(nnx.merge(graph, p), batch["image"], key, cfg=SAMPLERS[name])
+    )
+    out = run(params, jax.random.key(0))
+    assert out["boxes"].shape == (2, 5, 4) and out["labels"].dtype == jnp.int32
+    assert (out["boxes"] >= 0).all() and (out["boxes"] <= 1).all()
+    assert (jnp.diff(out["scores"], axis=1) <= 0).all()
+    again = run(params, jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, out, again)
+    if name == "random":
+        other = run(params, jax.random.key(1))
+        assert (other["boxes"] != out["boxes"]).any()
+    assert run._cache_size() == 1  # neither a key nor an image compiles anew
+
+
+def test_dense_loss_finds_every_object_and_ignores_crowds(batch):
+    model = COFNet(MODEL, rngs=nnx.Rngs(0))
+    shapes = model.shapes
+    cells = sum(h * w for h, w in shapes)
+    head = dict(logits=jnp.full((2, cells, 3), 2.0), boxes=jnp.full((2, cells, 4), 0.3))
+    loss = jax.jit(lambda batch: dense_loss(head, shapes, SIZE, batch))
+    classification, regression = loss(batch)
+    assert regression > 0
+    everywhere = dict(
+        batch,
+        boxes=batch["boxes"].at[:, 3].set(jnp.array([0.5, 0.5, 1.0, 1.0])),
+        crowd=batch["crowd"].at[:, 3].set(True),
+    )
+    ignored, same = loss(everywhere)
+    assert ignored < 0.2 * classification  # confident negatives under the crowd no longer count
+    np.testing.assert_allclose(same, regression, rtol=1e-6)
+
+
+def test_proposals_are_the_peaks_best_first():
+    logits = np.full((1, 15, 2), -5.0, np.float32)
+    logits[0, 5, 1], logits[0, 6, 1], logits[0, 9, 0] = 2.0, 1.0, 0.0
+    boxes = jnp.arange(60.0).reshape(1, 15, 4)
+    found, scores = proposals(dict(logits=jnp.asarray(logits), boxes=boxes), [(3, 5)], 2)
+    np.testing.assert_array_equal(found[0], boxes[0, jnp.array([5, 9])])  # 6 neighbours 5
+    np.testing.assert_allclose(scores[0].max(-1), jax.nn.sigmoid(jnp.array([2.0, 0.0])), rtol=1e-6)
+
+
+def test_scale_of_a_box_is_its_level():
+    sizes = jnp.array([16, 32, 64, 128, 4, 1000.0])[:, None] / jnp.array([[640.0, 320.0]])
+    expected = [0, 1 / 3, 2 / 3, 1, 0, 1]
+    np.testing.assert_allclose(box_scale(sizes, (320, 640), 4), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (dict(neck="fnp"), "'fnp' is none of"),
+        (dict(objective="v"), "'v' is neither"),
+        (dict(schedule="quadratic"), "'quadratic' is none of"),
+        (dict(classes=0), "classes=0"),
+        (dict(size=(30, 48)), "must divide by"),
+    ],
+)
+def test_model_config_names_what_is_wrong(fields, named):
+    with pytest.raises(ValueError, match=named):
+        dataclasses.replace(MODEL, **fields)
+
+
+def test_an_image_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="are not"):
+        COFNet(MODEL, rngs=nnx.Rngs(0)).encode(jnp.zeros((1, 32, 32, 3), jnp.uint8))

@@ -1,0 +1,320 @@
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvision.data.doctor import ERROR, OK, WARN, examine
+from jaxvision.data.doctor.__main__ import main
+from jaxvision.data.skywatch import CLASSES, generate
+
+QUIET = ("classes", "resolution", "empty images")  # checks that a handful of scenes cannot pass
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    root = tmp_path_factory.mktemp("doctor") / "scenes"
+    return generate(root, train=10, val=6, size=96, seed=1, workers=1)
+
+
+@pytest.fixture
+def root(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "scenes")
+
+
+def edit(root, split="train"):
+    """The JSON of a split, and a function that writes it back."""
+    path = root / "annotations" / f"instances_{split}.json"
+    data = json.loads(path.read_text())
+    return data, lambda new=None: path.write_text(json.dumps(data if new is None else new))
+
+
+def examined(root, **options):
+    """(level, check) -> text of all findings, the quiet ones left out."""
+    report = examine(root, **{"size": 96, **options})
+    found = {}
+    for split, findings in report.findings.items():
+        for f in findings:
+            assert f.level in (OK, WARN, ERROR) and (f.mend or f.level == OK)
+            if f.check not in QUIET:
+                found.setdefault((f.level, f.check), "")
+                found[f.level, f.check] += f"{split}: {f.text}\n"
+    return found
+
+
+def problems(root, **options):
+    return {key: text for key, text in examined(root, **options).items() if key[0] != OK}
+
+
+def test_a_sound_set_has_no_error(root):
+    found = examined(root)
+    assert not {key for key in found if key[0] != OK}
+    assert {"category map", "duplicates", "files", "size", "extent"} <= {key[1] for key in found}
+    report = examine(root)
+    counts = report.as_dict()["splits"]["train"]
+    data, _ = edit(root)
+    assert counts["images"] == 10 and counts["boxes"] == len(data["annotations"])
+    assert [(c["id"], c["index"], c["name"]) for c in counts["classes"]] == [
+        (i + 1, i, name) for i, name in enumerate(CLASSES)
+    ]
+    areas = np.array([a["bbox"][2] * a["bbox"][3] for a in data["annotations"]])
+    assert counts["small"] == (areas < 32**2).sum()
+    assert counts["under_16_px"] == pytest.approx((areas < 16**2).mean(), abs=1e-4)
+
+
+def corners(data):
+    for a in data["annotations"]:
+        x, y, w, h = a["bbox"]
+        a["bbox"] = [x, y, x + w, y + h]
+
+
+def fractions(data):
+    for a in data["annotations"]:
+        a["bbox"] = [v / 96 for v in a["bbox"]]
+
+
+def renumber(data):
+    for a in data["annotations"]:
+        a["category_id"] = 11 if a["category_id"] == 1 else a["category_id"]
+
+
+def break_boxes(data):
+    boxes = [a["bbox"] for a in data["annotations"]]
+    boxes[0][2] = 0
+    boxes[1][0] = 500
+
+
+def shift(data):
+    data["annotations"][0]["bbox"] = [90, 10, 20, 10]
+
+
+def spoil(data):
+    data["annotations"][0]["bbox"] = [1, 2, "wide", None]
+    data["annotations"][1]["bbox"] = [1, 2, 3]
+    data["annotations"][2] = "a box"
+    data["annotations"][3]["bbox"] = [float("nan"), 1, 2, 3]
+
+
+def orphan(data):
+    data["annotations"][0]["image_id"] = 999
+
+
+def twin_ids(data):
+    data["annotations"][1]["id"] = data["annotations"][0]["id"]
+
+
+def twin_images(data):
+    data["images"].append(dict(data["images"][0]))
+    data["images"].append(dict(data["images"][1], id=77))
+
+
+def nameless(data):
+    del data["categories"][2]["name"]
+
+
+def zero_images(data):
+    data["images"] = []
+
+
+def no_sizes(data):
+    del data["images"][0]["width"]
+
+
+def copies(data):
+    data["annotations"].append(dict(data["annotations"][0], id=10_000))
+
+
+def crowds(data):
+    for a in data["annotations"][::2]:
+        a["iscrowd"] = 1
+
+
+@pytest.mark.parametrize(
+    "damage, level, check, text",
+    [
+        (corners, ERROR, "order", "x1, y1, x2, y2"),
+        (fractions, ERROR, "normalised", "within one pixel"),
+        (renumber, ERROR, "categories", "without a name: 11"),
+        (break_boxes, WARN, "extent", "no area"),
+        (break_boxes, WARN, "extent", "outside their image"),
+        (shift, WARN, "extent", "reach outside"),
+        (spoil, ERROR, "annotations", "4 annotations without usable box"),
+        (orphan, ERROR, "annotations", "no listed image"),
+        (twin_ids, WARN, "annotations", "used twice"),
+        (twin_images, ERROR, "images", "listed twice: 1"),
+        (twin_images, ERROR, "images", "under several ids: 000001.jpg"),
+        (nameless, ERROR, "categories", "'id': 3"),
+        (zero_images, ERROR, "images", "zero images"),
+        (no_sizes, WARN, "images", "without width and height: 000000.jpg"),
+        (copies, WARN, "repeats", "1 boxes repeat"),
+        (crowds, WARN, "crowd", "crowd regions"),
+    ],
+)
+def test_damaged_annotations(root, damage, level, check, text):
+    data, save = edit(root)
+    damage(data)
+    save()
+    found = problems(root)
+    assert text in found[level, check]
+    assert main([str(root), "--size", "96"]) == (1 if level == ERROR else 0)
+
+
+def test_many_boxes_outside_are_an_error(root):
+    data, save = edit(root)
+    for a in data["annotations"]:
+        a["bbox"] = [4 * v for v in a["bbox"]]  # of images four times as large
+    save()
+    assert "lie outside their image" in problems(root)[ERROR, "extent"]
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]", '{"images": []}', "\x00\x01"])
+def test_not_coco(root, text):
+    (root / "annotations" / "instances_val.json").write_text(text)
+    found = problems(root)
+    assert "instances_val.json" in found[ERROR, "json"]
+    assert (ERROR, "order") not in found  # the other split is still examined
+    assert "train" in examine(root).as_dict()["splits"]
+
+
+def test_categories_of_splits(root):
+    data, save = edit(root, "val")
+    data["categories"][0]["name"] = "aeroplane"
+    save()
+    found = problems(root)
+    assert "that train lacks: aeroplane" in found[ERROR, "category map"]
+    assert "that val lacks: airplane" in found[WARN, "category map"]
+
+    data["categories"][0]["name"] = "airplane"
+    for entry in (*data["categories"], *data["annotations"]):
+        key = "category_id" if "category_id" in entry else "id"
+        entry[key] -= 1
+    save()
+    found = problems(root)  # 0-based in one split: the order is the same, so only a warning
+    assert "airplane 1 -> 0" in found[WARN, "category map"]
+    assert (ERROR, "category map") not in found
+
+    for entry in (*data["categories"], *data["annotations"]):
+        key = "category_id" if "category_id" in entry else "id"
+        entry[key] = 6 - entry[key]
+    save()
+    assert "airplane 1 -> 6" in problems(root)[ERROR, "category map"]
+
+
+def test_files(root):
+    folder = root / "train"
+    (folder / "000001.jpg").unlink()
+    whole = (folder / "000002.jpg").read_bytes()
+    (folder / "000002.jpg").write_bytes(whole[: len(whole) // 3])
+    (folder / "000003.jpg").write_bytes(b"no picture")
+    cv2.imwrite(str(folder / "000004.jpg"), np.full((48, 96, 3), 90, np.uint8))
+    shutil.copy(folder / "000005.jpg", folder / "extra.jpg")
+    found = problems(root)
+    assert "1 of 10 files are missing in train/: 000001.jpg" in found[ERROR, "files"]
+    assert "2 files cannot be read" in found[ERROR, "files"]
+    assert "000004.jpg (JSON 96x96, file 96x48)" in found[ERROR, "size"]
+    assert "1 image files are not listed: extra.jpg" in found[WARN, "unlisted"]
+    found = problems(root, sample=3)  # the first, middle and last files that are there
+    assert "2 files" not in found[ERROR, "files"] and "missing" in found[ERROR, "files"]
+
+
+def test_rotation_by_exif(root):
+    data, save = edit(root)
+    record = data["images"][0]
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    Image.new("RGB", (120, 80), (90, 120, 160)).save(root / "train" / "000000.jpg", exif=tag)
+    record["width"], record["height"] = 120, 80  # as stored; upright it is 80 x 120
+    save()
+    found = problems(root)
+    assert (
+        "rotated by EXIF" in found[ERROR, "rotation"] and "000000.jpg" in found[ERROR, "rotation"]
+    )
+    record["width"], record["height"] = 80, 120
+    save()
+    assert (ERROR, "rotation") not in problems(root) and (ERROR, "size") not in problems(root)
+
+
+def test_leakage_and_duplicates(root):
+    shutil.copy(root / "train" / "000000.jpg", root / "val" / "000000.jpg")
+    image = cv2.imread(str(root / "train" / "000002.jpg"))
+    texture = np.random.default_rng(0).integers(0, 255, (12, 12, 3), dtype=np.uint8)
+    image[:] = cv2.resize(texture, (96, 96), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(root / "train" / "000002.jpg"), image)
+    cv2.imwrite(str(root / "val" / "000002.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    cv2.imwrite(str(root / "train" / "000003.jpg"), image[:, ::-1])
+    shutil.copy(root / "train" / "000005.jpg", root / "train" / "000006.jpg")
+    found = problems(root)
+    assert "1 pairs of identical" in found[ERROR, "leakage"]
+    assert "train/000000.jpg = val/000000.jpg" in found[ERROR, "leakage"]
+    assert "1 pairs of nearly the same" in found[WARN, "leakage"]
+    assert "train/000002.jpg = val/000002.jpg" in found[WARN, "leakage"]
+    assert "train/000005.jpg = train/000006.jpg" in found[WARN, "duplicates"]
+
+
+def test_unused_classes_background_and_resolution(root):
+    data, save = edit(root)
+    data["categories"].append({"id": 0, "name": "background"})
+    save()
+    report = examine(root, size=32)
+    found = {(f.level, f.check, f.text) for f in report.findings["train"]}
+    texts = " | ".join(text for level, check, text in found if check == "classes")
+    assert "background" in texts and "have no box" in texts
+    (resolution,) = (f for f in report.findings["train"] if f.check == "resolution")
+    assert resolution.level == WARN and "at 32 px" in resolution.text
+    sides = np.array([min(a["bbox"][2:]) for a in data["annotations"]])
+    wanted = int(np.ceil(np.quantile(8 * 96 / sides, 0.8) / 32) * 32)
+    small = (sides * 32 / 96 < 8).mean()
+    assert f"{small:.0%} of the boxes" in resolution.text
+    assert f"{wanted} px" in resolution.mend or "tiles" in resolution.mend
+
+
+def test_layouts(root, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    shutil.copy(root / "annotations" / "instances_train.json", flat / "annotations.json")
+    shutil.copytree(root / "train", flat / "images")
+    assert not problems(flat)
+    export = tmp_path / "export"
+    shutil.copytree(root / "val", export / "valid")
+    val = root / "annotations" / "instances_val.json"
+    shutil.copy(val, export / "valid" / "_annotations.coco.json")
+    assert list(examine(export).as_dict()["splits"]) == ["valid"] and not problems(export)
+    assert not problems(None, images=root / "val", annotations=val)
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "labels.csv").write_text("a,b")
+    assert "labels.csv" in problems(empty)[ERROR, "layout"]
+    shutil.move(root / "val", tmp_path / "elsewhere")  # the other split has the same file names
+    assert "val: the names it lists are found in train/" in problems(root)[ERROR, "layout"]
+    shutil.move(root / "train", tmp_path / "far")
+    assert "instances_val.json" in problems(root)[ERROR, "layout"]
+    for arguments in (["nowhere"], [str(root), "--images", str(root)], [str(root), "--size", "0"]):
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_command(root, tmp_path, capsys):
+    assert main([str(root), "--size", "96", "--sheet", str(tmp_path / "sheet.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "0 errors" in printed and "meteorite" in printed and "train: " in printed
+    for split in ("train", "val"):
+        sheet = cv2.imread(str(tmp_path / f"sheet-{split}.png"))
+        assert sheet.shape[1] > 1000 and sheet.std() > 10
+    assert main([str(root), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["errors"] == 0 and set(report["splits"]) == {"train", "val"}
+    assert {"split", "level", "check", "text", "mend"} == set(report["findings"][0])
+
+    data, save = edit(root)
+    corners(data)
+    renumber(data)
+    data["annotations"][0]["bbox"] = [-50, 3, 1, 1]
+    save()
+    (root / "train" / "000000.jpg").write_bytes(b"")
+    assert main([str(root), "--sheet", str(tmp_path / "bad.png")]) == 1
+    assert (tmp_path / "bad-train.png").exists()
+    assert "do not train on this yet" in capsys.readouterr().out

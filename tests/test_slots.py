@@ -1,0 +1,83 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from jaxvision.cofnet import slots
+from jaxvision.cofnet.slots import SlotConfig
+
+OBJECTS = {
+    "boxes": jnp.array([[[0.2, 0.2, 0.1, 0.1], [0.7, 0.7, 0.2, 0.2], [0, 0, 0, 0]]]),
+    "labels": jnp.array([[1, 0, 0]]),
+    "valid": jnp.array([[True, True, False]]),
+}
+
+
+def test_ground_truth_is_repeated_in_turn_and_skips_padding():
+    valid = jnp.array([[True, False, True], [False, False, False]])
+    rows = slots.repeat_cyclically(valid, 5)
+    np.testing.assert_array_equal(rows[0], [0, 2, 0, 2, 0])
+    assert (rows[1] < 3).all()
+
+
+def test_iou_assigner_takes_the_object_that_is_half_covered():
+    boxes = jnp.array([[[0.2, 0.2, 0.1, 0.1], [0.7, 0.72, 0.2, 0.2], [0.45, 0.45, 0.1, 0.1]]])
+    owner, hit = slots.match("iou", boxes, jnp.zeros((1, 3, 2)), OBJECTS)
+    np.testing.assert_array_equal(hit[0], [True, True, False])
+    np.testing.assert_array_equal(owner[0, :2], [0, 1])
+
+
+def test_hungarian_matches_scipy_and_leaves_padding_alone():
+    rng = np.random.default_rng(0)
+    boxes = jnp.asarray(rng.uniform(0.1, 0.9, (1, 12, 4)), jnp.float32)
+    logits = jnp.asarray(rng.normal(size=(1, 12, 2)), jnp.float32)
+    owner, hit = slots.match("hungarian", boxes, logits, OBJECTS)
+    assert hit.sum() == 2
+    pairs = {(int(i), int(owner[0, i])) for i in np.flatnonzero(hit[0])}
+    cost = np.zeros((12, 2))
+    for i, j in itertools.product(range(12), range(2)):
+        box, target = boxes[0, i], OBJECTS["boxes"][0, j]
+        p = jax.nn.sigmoid(logits[0, i, OBJECTS["labels"][0, j]])
+        corners = slots.to_corners
+        giou = slots.giou(corners(box), corners(target))
+        cost[i, j] = 5 * np.abs(box - target).sum() - 2 * giou - 2 * np.log(p + 1e-6)
+    assert pairs == set(zip(*map(list, linear_sum_assignment(cost)), strict=True))
+
+
+def test_dynamic_k_gives_every_object_a_slot_and_good_ones_several():
+    near = jnp.array([0.2, 0.2, 0.1, 0.1]) + 0.002 * jnp.arange(6)[:, None]
+    far = jnp.full((4, 4), 0.45)
+    boxes = jnp.concatenate([near, far])[None]
+    owner, hit = slots.match("dynamic_k", boxes, jnp.zeros((1, 10, 2)), OBJECTS)
+    taken = np.asarray(owner[0])[np.asarray(hit[0])]
+    assert (taken == 0).sum() >= 3 and (taken == 1).sum() >= 1
+
+
+def test_assignment_survives_costs_that_are_not_finite():
+    boxes = jnp.full((1, 4, 4), jnp.nan)
+    owner, hit = slots.match("hungarian", boxes, jnp.zeros((1, 4, 2)), OBJECTS)
+    assert hit.sum() == 2 and (owner < 3).all()
+
+
+def test_quality_is_the_iou_and_nothing_under_the_floor():
+    target = jnp.array([0.5, 0.5, 0.2, 0.2])
+    good, bad = target + jnp.array([0.02, 0, 0, 0]), target + jnp.array([0.15, 0, 0, 0])
+    np.testing.assert_allclose(slots.quality(good, target), 0.18 / 0.22, rtol=1e-5)
+    assert slots.quality(bad, target) == 0
+    assert jax.grad(lambda b: slots.quality(b, target))(good).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (dict(assigner="greedy"), "greedy"),
+        (dict(aligned=0.8, learned=0.4), "exceed 1"),
+        (dict(skew=0.0), "skew=0.0"),
+    ],
+)
+def test_slot_config_names_what_is_wrong(fields, named):
+    with pytest.raises(ValueError, match=named):
+        SlotConfig(**fields)
