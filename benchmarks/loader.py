@@ -3,11 +3,12 @@
     python benchmarks/loader.py
 
 The plain loop is what one writes first: imread, resize to the canvas, half of the images flipped,
-in one process with OpenCV's own threads. The loader does more (exact letterbox or scale jitter with
-crop, boxes, colour, batches of fixed shape), in two threads or two processes. Rounds alternate, so
-that other load falls on all alike; what was read ahead is thrown away before the clock starts, and
-the pause after a round lets the readers fill up and fall idle. CPU time per image (of this process,
-so not for workers) does not depend on what else runs.
+in one process, with OpenCV's own threads and without; ratios are to the faster one. The loader does
+more (exact letterbox or scale jitter with crop, boxes, colour, batches of fixed shape), in two
+threads or two processes. Rounds alternate, so that other load falls on all alike; what was read
+ahead is thrown away before the clock starts, and the pause after a round lets the readers fill up
+and fall idle. CPU time per image (of this process, so not for workers) does not depend on what
+else runs.
 """
 
 import dataclasses
@@ -75,8 +76,8 @@ def plain(files: list[str], size: int) -> Callable[[], int]:
     return step
 
 
-def contestants(root: Path) -> dict[str, tuple[Callable[[], int], int]]:
-    """For each name, what reads some images, and how many calls clear what was read ahead."""
+def contestants(root: Path) -> dict[str, tuple[Callable[[], int], int, int]]:
+    """What reads some images, how many calls clear what was read ahead, and OpenCV's threads."""
     source = CocoSource.load(root, root / "annotations.json", broken="error")
     side = _SIZE.value
     nothing = AugmentConfig.none()
@@ -85,13 +86,16 @@ def contestants(root: Path) -> dict[str, tuple[Callable[[], int], int]]:
         "augmented": AugmentConfig(),
     }
     files = [str(source.path(i)) for i in range(len(source))]
-    made = {"plain": (plain(files, side), 1)}
+    made = {
+        "plain, 1 thread": (plain(files, side), 1, 1),
+        "plain, OpenCV's threads": (plain(files, side), 1, cv2.getNumberOfCPUs()),
+    }
     for name, augment in rows.items():
         examples = train_examples(source, augment, size=(side, side), max_boxes=100, seed=0)
         endless = batches(examples, batch=_BATCH.value, repeat=True)
         for kind in ("threads", "workers"):
             read = iterate(endless, **{kind: 2})
-            made[f"{name}, 2 {kind}"] = (functools.partial(read_one, read), _READ_AHEAD)
+            made[f"{name}, 2 {kind}"] = (functools.partial(read_one, read), _READ_AHEAD, 1)
     return made
 
 
@@ -99,12 +103,13 @@ def read_one(batches_read: Iterator) -> int:
     return len(next(batches_read)["image"])
 
 
-def measure(made: dict[str, tuple[Callable[[], int], int]]) -> dict[str, np.ndarray]:
+def measure(made: dict[str, tuple[Callable[[], int], int, int]]) -> dict[str, np.ndarray]:
     """Images a second and CPU milliseconds an image of every round: `[rounds 2]`."""
     results: dict[str, list] = {name: [] for name in made}
     for _ in range(_ROUNDS.value):
-        for name, (step, ahead) in made.items():
+        for name, (step, ahead, opencv_threads) in made.items():
             time.sleep(_PAUSE.value)
+            cv2.setNumThreads(opencv_threads)
             for _ in range(ahead):
                 step()
             count, start, cpu = 0, time.perf_counter(), time.process_time()
@@ -118,15 +123,17 @@ def measure(made: dict[str, tuple[Callable[[], int], int]]) -> dict[str, np.ndar
 def report(results: dict[str, np.ndarray], width: int) -> dict[str, dict]:
     print(f"{width} x {width * 3 // 4} JPEG to {_SIZE.value}, {os.cpu_count()} cores")
     table = {}
+    plains = [rounds for name, rounds in results.items() if name.startswith("plain")]
+    base = max(plains, key=lambda rounds: np.median(rounds[:, 0]))
     for name, rounds in results.items():
         rate, cpu = np.median(rounds, axis=0)
-        ratio = float(np.median(rounds[:, 0] / results["plain"][:, 0]))
+        ratio = float(np.median(rounds[:, 0] / base[:, 0]))
         cpu = None if "workers" in name else round(float(cpu), 2)
         table[name] = dict(images_per_s=round(float(rate), 1), ratio=round(ratio, 2), cpu_ms=cpu)
         low, high = rounds[:, 0].min(), rounds[:, 0].max()
         shown = "" if cpu is None else f"{cpu:7.2f} ms CPU an image"
         speed = f"{rate:7.1f} images/s ({low:.0f} to {high:.0f})"
-        print(f"  {name:20s} {speed}  {ratio:5.2f} x plain {shown}")
+        print(f"  {name:24s} {speed}  {ratio:5.2f} x plain {shown}")
     return table
 
 
@@ -138,7 +145,7 @@ def main(argv) -> None:
             make(Path(folder), _FILES.value, width)
             made = contestants(Path(folder))
             tables[width] = report(measure(made), width)
-            for step, _ in made.values():
+            for step, *_ in made.values():
                 if isinstance(step, functools.partial):
                     step.args[0].close()
     if _OUT.value:

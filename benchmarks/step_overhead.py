@@ -2,7 +2,7 @@
 
     python benchmarks/step_overhead.py [--output results.json]
 
-A chain of 75 tiny linear layers (150 parameter arrays, 450 arrays with Adam's moments) is trained by
+A chain of 75 tiny linear layers (150 parameter arrays, 450 with Adam's moments) is trained by
 this project's step as `fit` runs it (batch placed, step dispatched, logs followed), and by
 `nnx.jit` with `nnx.Optimizer` and by `nnx.cached_partial`, in the same process. Each figure is the
 median over rounds that alternate between them, of the whole time of a step: on a CPU the arithmetic

@@ -4,6 +4,7 @@
 written under another name and renamed once all of it is on the disk.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -17,8 +18,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxvision.agreement import barrier, from_first, is_first
+from jaxvision.names import describe_difference, flatten, types
 from jaxvision.record import Record, checksums, damage, read_record, sync, write_record
-from jaxvision.stage import path_name
 
 
 class Checkpoints:
@@ -67,10 +68,11 @@ class Checkpoints:
     def improves(self, metrics: Mapping[str, float]) -> bool:
         """Whether these metrics beat those of every checkpoint. NaN (no such class) never does."""
         score = self._score(metrics)
-        if score is None:
-            return False
+        return score is not None and from_first(is_first() and self._beaten_by(score))
+
+    def _beaten_by(self, score: float) -> bool:
         best = self.best_step()
-        return from_first(best is None or score > self._score(self.record(best).metrics))
+        return best is None or score > self._score(self.record(best).metrics)
 
     def whole(self, steps: Sequence[int]) -> Iterator[int]:
         """The undamaged ones of `steps`, last first; says what is wrong with the others."""
@@ -84,7 +86,10 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The latest undamaged step, the same in every process."""
-        return from_first(next(self.whole(self._folders()), None) if is_first() else None)
+        step = next(self.whole(self._folders()), None) if is_first() else None
+        if step is None and self._damaged:
+            self._say(f"no checkpoint in {self._directory} is whole: starting from the beginning")
+        return from_first(step)
 
     def restore(self, step: int, like: Any) -> Any:
         """The state at `step`, as `like` (shapes with shardings) says."""
@@ -131,6 +136,8 @@ class Checkpoints:
                 return
             self._write(path, flatten(state), record)
         except (OSError, ValueError, RuntimeError) as error:  # tensorstore raises all of them
+            with contextlib.suppress(OSError):
+                self._clear()
             raise OSError(
                 f"cannot write checkpoint {path}: {_reason(error)}; make room or mend the folder, "
                 f"then start again: the checkpoints there stay readable (latest: {self.newest()})"
@@ -213,25 +220,6 @@ def load(
     """Host copies of the items of a finished stage: `{item: {path: array}}`; see `find`."""
     checkpoints, step = find(directory, prefer)
     return checkpoints.load(step, items)
-
-
-def flatten(tree: Any) -> dict[str, Any]:
-    """`{"blocks": {0: {"kernel": x}}}` -> `{"blocks/0/kernel": x}`, in the order of its leaves."""
-    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def describe_difference(there: Mapping[str, str], here: Mapping[str, str], count: int = 4) -> str:
-    """Names the first entries in which two `{path: type}` differ."""
-    names = [k for k in {**here, **there} if there.get(k) != here.get(k)]
-    shown = [
-        f"{k} is {there.get(k, 'absent')} there, {here.get(k, 'absent')} here"
-        for k in names[:count]
-    ]
-    return "; ".join(shown) + (f"; and {len(names) - count} more" if len(names) > count else "")
-
-
-def types(arrays: Mapping[str, Any]) -> dict[str, str]:
-    return {k: f"{x.dtype}{list(x.shape)}" for k, x in arrays.items()}
 
 
 def _folder(directory: Path) -> Path:

@@ -117,7 +117,9 @@ def from_config(cls: type[T], config: Mapping[str, Any], *, path: str = "", **ex
         if name not in fields:
             raise ValueError(f"{cls.__name__} has no field {path + name!r}{nearest(name, fields)}")
         if name in extra:
-            raise ValueError(f"{cls.__name__}: {path + name} is set by the program, not by a config")
+            raise ValueError(
+                f"{cls.__name__}: {path + name} is set by the program, not by a config"
+            )
         if dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping | ConfigDict):
             value = from_config(hints[name], value, path=f"{path}{name}.")
         values[name] = _checked(path + name, _tuple(value), hints[name])
@@ -161,7 +163,9 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if float in known and int not in known and type(value) is int:
         return float(value)
     if type(value) not in known:
-        raise ValueError(f"{name}={value!r} is not of type {' or '.join(c.__name__ for c in known)}")
+        raise ValueError(
+            f"{name}={value!r} is not of type {' or '.join(c.__name__ for c in known)}"
+        )
     return value
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvision.checkpoint import flatten
+from jaxvision.names import flatten
 
 SHOWN = 6
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from jaxvision.step import TrainState
 
 # A hook sees the number of steps done, the state and the latest metrics; True ends the stage there.
-# `metrics["seconds"]` is the stage's wall time over all its starts: a stage ended by its budget ends at
-# the same step when it is started again. Hooks are asked after each step; where several processes
-# train together, process 0 decides, every `log_every` steps.
+# `metrics["seconds"]` is the stage's wall time over all its starts: a stage that its budget has
+# ended ends at once when it is started again. Hooks are asked after each step; where several
+# processes train together, process 0 decides, every `log_every` steps.
 Hook = Callable[[int, TrainState, Mapping[str, float]], bool]
 
 

@@ -141,7 +141,9 @@ def configure(verb: str, values, overrides: Sequence[str]) -> tuple[ConfigDict, 
         config.profile.start, config.profile.steps = 10, 5
     if values.tile is not None:
         if "tile" not in config.predict:
-            raise ValueError(f"system {config.system!r} does not predict by tiles: leave out --tile")
+            raise ValueError(
+                f"system {config.system!r} does not predict by tiles: leave out --tile"
+            )
         config.predict.tile = values.tile
     return config, Path(values.workdir or Path("runs", f"{config.system}-{config.preset}"))
 

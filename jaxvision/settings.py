@@ -51,7 +51,9 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     except flags.Error as error:
         raise ValueError(str(error).removeprefix("flag ")) from error
     if rest:
-        raise ValueError(f"unexpected argument {rest[0]!r}: the verb comes first, flags begin with --")
+        raise ValueError(
+            f"unexpected argument {rest[0]!r}: the verb comes first, flags begin with --"
+        )
     return values["config"].value
 
 
@@ -92,7 +94,9 @@ def _check_key(config: ConfigDict, key: str) -> None:
     node, seen = config, []
     for part in key.split("."):
         if not isinstance(node, ConfigDict):
-            raise ValueError(f"--config.{key}: {'.'.join(seen)} is a value, it has no keys below it")
+            raise ValueError(
+                f"--config.{key}: {'.'.join(seen)} is a value, it has no keys below it"
+            )
         if part not in node:
             siblings = [".".join([*seen, name]) for name in node]
             elsewhere = [k for k in _flat(config) if k.split(".")[-1] == key.split(".")[-1]]

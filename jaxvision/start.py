@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision import checkpoint
-from jaxvision.checkpoint import Checkpoints, describe_difference, flatten, types
+from jaxvision.checkpoint import Checkpoints
 from jaxvision.graft import graft
+from jaxvision.names import describe_difference, flatten, types
 from jaxvision.record import Record
 from jaxvision.stage import FROZEN, Stage
 from jaxvision.step import Program, TrainState, build

@@ -7,11 +7,11 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 
 from jaxvision import sharding
+from jaxvision.names import flatten, types
 from jaxvision.stage import FROZEN, Batch, Logs, Stage, label_params, path_name
 
 INFERENCE = dict(deterministic=True, use_running_average=True, raise_if_not_found=False)
@@ -109,7 +109,7 @@ def build(stage: Stage) -> Program:
         gradients = jax.tree.map(_first, zeros, *parts.values())
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         updated = optax.apply_updates(state.params, updates)
-        # Adding zero would turn -0.0 into 0.0: frozen parameters do not even see that.
+        # Frozen parameters are not even added to: -0.0 + 0.0 is 0.0.
         params = jax.tree.map(
             lambda label, old, new: old if label == FROZEN else new, labels, state.params, updated
         )
@@ -223,12 +223,8 @@ def _check_params(stage: Stage, params) -> None:
 
 def _check_unchanged(what: str, old, new) -> None:
     """Raises where a step would change the type of its own input: a cast that nobody asked for."""
-    described = [
-        {path_name(p): f"{x.dtype}{list(np.shape(x))}" for p, x in leaves}
-        for leaves in map(jax.tree_util.tree_leaves_with_path, (old, new))
-    ]
-    if described[0] != described[1]:
-        before, after = described
+    before, after = types(flatten(old)), types(flatten(new))
+    if before != after:
         names = sorted(k for k in before | after if before.get(k) != after.get(k))[:4]
         raise TypeError(
             f"{what} changes within a step: "

@@ -97,7 +97,9 @@ def where(job: Job, experiment: Experiment) -> str:
         steps, best = checkpoints.steps(), checkpoints.best_step() if stage.best else None
         text = f"  {stage.name}/checkpoints/{steps[-1]}"
         if best is not None:
-            text += f"; best {best}, {stage.best} {checkpoints.record(best).metrics[stage.best]:.4g}"
+            text += (
+                f"; best {best}, {stage.best} {checkpoints.record(best).metrics[stage.best]:.4g}"
+            )
         if (job.workdir / stage.name / "eval").is_dir():
             text += f"; tables and pictures in {stage.name}/eval/"
         lines.append(text)
@@ -155,9 +157,7 @@ def export(job: Job, experiment: Experiment, platforms: Sequence[str]) -> None:
     """Writes a trained stage as StableHLO."""
     stage, model, step = trained(job, experiment)
     folder = job.output or job.workdir / "export"
-    about = dict(
-        system=job.config.system, preset=job.config.preset, stage=stage.name, step=step
-    )
+    about = dict(system=job.config.system, preset=job.config.preset, stage=stage.name, step=step)
     exporting.export(
         experiment.forward, model, experiment.example, folder,
         platforms=platforms, about=about, say=say,

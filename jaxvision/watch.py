@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.checkpoint import flatten
+from jaxvision.names import flatten
 from jaxvision.stage import Logs
 from jaxvision.step import TrainState
 from jaxvision.writer import Writer

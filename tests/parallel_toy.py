@@ -1,6 +1,5 @@
 """One against eight simulated devices, in a process that has eight: a script for test_sharding."""
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -13,8 +12,7 @@ workdir = Path(sys.argv[1])
 one = sharding.make_mesh({"data": 1}, jax.devices()[:1])
 eight = sharding.make_mesh({"data": 4, "fsdp": 2})
 rules = ((r"kernel$", sharding.P("fsdp")),)
-val = dataclasses.replace(toy.VAL, every=40)
-stage = toy.with_sgd(toy.member(0), steps=40, save_every=20, evals={"val": val})
+stage = toy.PARALLEL
 
 loop.fit(stage, workdir / "one", one)
 state = loop.fit(stage, workdir / "eight", eight, rules=rules)

@@ -135,6 +135,13 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(three, said, harm, messag
     assert (three.path(30).with_name("30.damaged")).is_dir()  # put aside, not deleted
 
 
+def test_when_nothing_is_whole_it_says_so(three, said):
+    for step in (10, 20, 30):
+        truncate(three.path(step))
+    assert three.latest() is None
+    assert said[-1].endswith("is whole: starting from the beginning")
+
+
 def test_what_a_killed_process_left_behind_is_cleared(three):
     left = three.path(40).with_name(".writing-40")
     (left / "state").mkdir(parents=True)
@@ -164,6 +171,7 @@ def test_no_room_left_is_one_line_and_older_checkpoints_stay_readable(three):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, previous)
     assert "\n" not in str(error.value) and str(three.path(40)) in str(error.value)
+    assert not three.path(40).with_name(".writing-40").exists()
     assert three.latest() == 30
     three.save(state(40), record(40))
     assert three.latest() == 40
@@ -172,9 +180,7 @@ def test_no_room_left_is_one_line_and_older_checkpoints_stay_readable(three):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     checkpoints = Checkpoints(tmp_path / "file" / "checkpoints")
-    with pytest.raises(
-        OSError, match="cannot write .*file/checkpoints/1: Not a directory"
-    ):
+    with pytest.raises(OSError, match="cannot write .*file/checkpoints/1: Not a directory"):
         checkpoints.save(state(1), record(1))
 
 

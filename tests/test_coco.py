@@ -6,9 +6,9 @@ import pickle
 import numpy as np
 import pytest
 from absl import logging
-from PIL import Image
+from coco_files import annotation, changed, good, write
 
-from jaxvision.data import coco, layout
+from jaxvision.data import layout
 from jaxvision.data.coco import CocoSource
 
 
@@ -19,39 +19,6 @@ def logged(monkeypatch) -> list[str]:
     for level in ("info", "warning"):
         monkeypatch.setattr(logging, level, lambda text, *args: lines.append(text % args))
     return lines
-
-
-def annotation(number: int, image: int, bbox, category: int = 7, **more) -> dict:
-    return dict(id=number, image_id=image, category_id=category, bbox=bbox) | more
-
-
-def good() -> dict:
-    """Four images of 40 x 30, one of them empty. Category ids are neither 1, 2, … nor sorted."""
-    names = ["a.png", "b.png", "ночь 夜.png", "d.png"]
-    return dict(
-        images=[
-            dict(id=10 + k, file_name=name, width=40, height=30, clip=f"CLIP_{k:03d}")
-            for k, name in enumerate(names)
-        ],
-        categories=[dict(id=9, name="drone"), dict(id=7, name="bird"), dict(id=12, name="meteor")],
-        annotations=[
-            annotation(1, 12, [1, 2, 10, 5], 9),
-            annotation(2, 10, [3, 4, 8, 8]),
-            annotation(3, 10, [0, 0, 40, 30], iscrowd=1),
-            annotation(4, 11, [5.5, 6.5, 10, 10], 12, area=60.0),
-            annotation(5, 10, [20, 10, 5, 5], 9),
-        ],
-    )
-
-
-def write(root, data, *, name: str = "annotations.json", files=None):
-    (root / "images").mkdir(exist_ok=True)
-    for k, image in enumerate(data["images"] if isinstance(data, dict) else []):
-        if files is None or image["file_name"] in files:
-            pixels = np.full((30, 40, 3), 10 * k % 250, np.uint8)
-            Image.fromarray(pixels).save(root / "images" / image["file_name"])
-    (root / name).write_text(json.dumps(data))
-    return root / "images", root / name
 
 
 def test_a_good_file(tmp_path, logged):
@@ -113,78 +80,6 @@ def test_boxes_are_clipped_dropped_and_counted(tmp_path, logged):
     text = "\n".join(logged)
     assert "2 boxes reached outside their image and were clipped (annotations 20, 21)" in text
     assert "(annotations 22, 23, 24, 25)" in text and "1 annotations belong to no image" in text
-
-
-def without(key):
-    data = good()
-    del data[key]
-    return data
-
-
-def changed(*path, value):
-    data = good()
-    place = data
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
-    return data
-
-
-def fractions():
-    data = good()
-    for entry in data["annotations"]:
-        entry["bbox"] = [v / 40 for v in entry["bbox"]]
-    return data
-
-
-def other_ids():
-    data = good()
-    for entry in data["annotations"]:
-        entry["image_id"] = str(entry["image_id"])
-    return data
-
-
-@pytest.mark.parametrize(
-    "data, message",
-    [
-        ([1, 2], "holds a list, not an object with images, annotations, categories"),
-        (without("images"), "the list 'images' is missing; there is .'annotations', 'categories'"),
-        (without("annotations"), "the list 'annotations' is missing"),
-        (changed("categories", value={}), "the list 'categories' is missing"),
-        (changed("categories", value=[]), "lists no categories"),
-        (changed("images", value=[]), "zero images"),
-        (changed("images", 1, value={"id": 3}), r"images\[1\] has no 'file_name'; it has \['id'\]"),
-        (changed("annotations", 1, value=7), r"annotations\[1\] has no 'image_id'; it has 7"),
-        (changed("annotations", 0, "bbox", value=[1, 2]), r"annotation 1: bbox \[1, 2\] is not"),
-        (changed("annotations", 0, "bbox", value="x"), "annotation 1: bbox 'x' is not"),
-        (changed("annotations", 3, "category_id", value=70), "category id 70, which has no name"),
-        (changed("categories", 0, value={"id": 9}), r"categories\[0\] has no 'name'"),
-        (changed("categories", 0, "id", value=7), "category 7 'bird' is listed twice"),
-        (changed("categories", 0, "name", value="bird"), "'bird' is listed twice"),
-        (changed("categories", 0, "id", value="x"), "category id 'x' is not an integer"),
-        (changed("images", 1, "id", value=10), "image id 10 is listed twice .a.png, b.png"),
-        (fractions(), "not fractions of the image"),
-        (other_ids(), "none of the 5 annotations has the id of an image .image_id '12'"),
-    ],
-)
-def test_what_is_not_coco_gets_one_line(tmp_path, data, message):
-    places = write(tmp_path, good())
-    places[1].write_text(json.dumps(data))
-    with pytest.raises(ValueError, match=message) as caught:
-        CocoSource.load(*places)
-    assert "annotations.json" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_what_is_not_json_or_not_there_is_named(tmp_path):
-    images, path = write(tmp_path, good())
-    for junk in (b"{not json", b"\xff\xfe\x00junk", b"\x80\x81"):
-        path.write_bytes(junk)
-        with pytest.raises(ValueError, match="annotations.json: not JSON"):
-            CocoSource.load(images, path)
-    with pytest.raises(FileNotFoundError, match="nowhere.json"):
-        CocoSource.load(images, tmp_path / "nowhere.json")
-    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
-        CocoSource.load(tmp_path / "nowhere", path)
 
 
 def test_missing_files_are_counted_and_named(tmp_path, logged):
@@ -278,50 +173,6 @@ def test_classes_are_matched_by_name(tmp_path, logged):
     assert same.category_ids == (7, 9, 12)
     with pytest.raises(ValueError, match="no class in common: it has .'bird'"):
         source.with_categories(["cat"])
-
-
-@pytest.mark.parametrize(
-    "images, annotations",
-    [
-        ("train", "annotations/instances_train.json"),
-        ("train2017", "annotations/instances_train2017.json"),
-        ("train", "instances_train.json"),
-        ("images/train", "annotations/instances_train.json"),
-        ("train", "train/_annotations.coco.json"),
-        ("images", "annotations.json"),
-        ("frames", "instances_train.json"),
-        (".", "annotations.json"),
-    ],
-)
-def test_the_usual_layouts_are_found(tmp_path, images, annotations):
-    (tmp_path / images).mkdir(parents=True, exist_ok=True)
-    (tmp_path / "zebra").mkdir()
-    (tmp_path / annotations).parent.mkdir(parents=True, exist_ok=True)
-    data = good()
-    data["images"].reverse()
-    for image in data["images"]:
-        Image.new("RGB", (40, 30)).save(tmp_path / images / image["file_name"])
-    data["images"][0], data["images"][1] = data["images"][1], data["images"][0]  # unicode first
-    (tmp_path / annotations).write_text(json.dumps(data))
-    found = coco.find(tmp_path, "train")
-    assert found == (tmp_path / images, tmp_path / annotations)
-    assert len(CocoSource.load(*found)) == 4
-
-
-def test_a_layout_that_is_not_found_is_explained(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
-        coco.find(tmp_path / "nowhere", "train")
-    with pytest.raises(FileNotFoundError, match="'val'.*there is no JSON file"):
-        coco.find(tmp_path, "val")
-    write(tmp_path, good(), name="instances_train2014.json")
-    with pytest.raises(FileNotFoundError, match="'val'.*there is instances_train2014.json"):
-        coco.find(tmp_path, "val")
-    (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "z.png")
-    with pytest.raises(FileNotFoundError, match="image 'a.png' of instances_train2014.json"):
-        coco.find(tmp_path, "train")
-    write(tmp_path, good(), name="instances_train2017.json")
-    with pytest.raises(ValueError, match="instances_train2014.json or instances_train2017.json"):
-        coco.find(tmp_path, "train")
 
 
 def test_a_folder_that_goes_away_stops_the_reading(tmp_path):

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import cv2
+import doctor_damage
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,92 +65,25 @@ def test_a_sound_set_has_no_error(root):
     assert counts["under_16_px"] == pytest.approx((areas < 16**2).mean(), abs=1e-4)
 
 
-def corners(data):
-    for a in data["annotations"]:
-        x, y, w, h = a["bbox"]
-        a["bbox"] = [x, y, x + w, y + h]
-
-
-def fractions(data):
-    for a in data["annotations"]:
-        a["bbox"] = [v / 96 for v in a["bbox"]]
-
-
-def renumber(data):
-    for a in data["annotations"]:
-        a["category_id"] = 11 if a["category_id"] == 1 else a["category_id"]
-
-
-def break_boxes(data):
-    boxes = [a["bbox"] for a in data["annotations"]]
-    boxes[0][2] = 0
-    boxes[1][0] = 500
-
-
-def shift(data):
-    data["annotations"][0]["bbox"] = [90, 10, 20, 10]
-
-
-def spoil(data):
-    data["annotations"][0]["bbox"] = [1, 2, "wide", None]
-    data["annotations"][1]["bbox"] = [1, 2, 3]
-    data["annotations"][2] = "a box"
-    data["annotations"][3]["bbox"] = [float("nan"), 1, 2, 3]
-
-
-def orphan(data):
-    data["annotations"][0]["image_id"] = 999
-
-
-def twin_ids(data):
-    data["annotations"][1]["id"] = data["annotations"][0]["id"]
-
-
-def twin_images(data):
-    data["images"].append(dict(data["images"][0]))
-    data["images"].append(dict(data["images"][1], id=77))
-
-
-def nameless(data):
-    del data["categories"][2]["name"]
-
-
-def zero_images(data):
-    data["images"] = []
-
-
-def no_sizes(data):
-    del data["images"][0]["width"]
-
-
-def copies(data):
-    data["annotations"].append(dict(data["annotations"][0], id=10_000))
-
-
-def crowds(data):
-    for a in data["annotations"][::2]:
-        a["iscrowd"] = 1
-
-
 @pytest.mark.parametrize(
     "damage, level, check, text",
     [
-        (corners, ERROR, "order", "x1, y1, x2, y2"),
-        (fractions, ERROR, "normalised", "within one pixel"),
-        (renumber, ERROR, "categories", "without a name: 11"),
-        (break_boxes, WARN, "extent", "no area"),
-        (break_boxes, WARN, "extent", "outside their image"),
-        (shift, WARN, "extent", "reach outside"),
-        (spoil, ERROR, "annotations", "4 annotations without usable box"),
-        (orphan, ERROR, "annotations", "no listed image"),
-        (twin_ids, WARN, "annotations", "used twice"),
-        (twin_images, ERROR, "images", "listed twice: 1"),
-        (twin_images, ERROR, "images", "under several ids: 000001.jpg"),
-        (nameless, ERROR, "categories", "'id': 3"),
-        (zero_images, ERROR, "images", "zero images"),
-        (no_sizes, WARN, "images", "without width and height: 000000.jpg"),
-        (copies, WARN, "repeats", "1 boxes repeat"),
-        (crowds, WARN, "crowd", "crowd regions"),
+        (doctor_damage.corners, ERROR, "order", "x1, y1, x2, y2"),
+        (doctor_damage.fractions, ERROR, "normalised", "within one pixel"),
+        (doctor_damage.renumber, ERROR, "categories", "without a name: 11"),
+        (doctor_damage.break_boxes, WARN, "extent", "no area"),
+        (doctor_damage.break_boxes, WARN, "extent", "outside their image"),
+        (doctor_damage.shift, WARN, "extent", "reach outside"),
+        (doctor_damage.spoil, ERROR, "annotations", "4 annotations without usable box"),
+        (doctor_damage.orphan, ERROR, "annotations", "no listed image"),
+        (doctor_damage.twin_ids, WARN, "annotations", "used twice"),
+        (doctor_damage.twin_images, ERROR, "images", "listed twice: 1"),
+        (doctor_damage.twin_images, ERROR, "images", "under several ids: 000001.jpg"),
+        (doctor_damage.nameless, ERROR, "categories", "'id': 3"),
+        (doctor_damage.zero_images, ERROR, "images", "zero images"),
+        (doctor_damage.no_sizes, WARN, "images", "without width and height: 000000.jpg"),
+        (doctor_damage.copies, WARN, "repeats", "1 boxes repeat"),
+        (doctor_damage.crowds, WARN, "crowd", "crowd regions"),
     ],
 )
 def test_damaged_annotations(root, damage, level, check, text):
@@ -310,8 +244,8 @@ def test_command(root, tmp_path, capsys):
     assert {"split", "level", "check", "text", "mend"} == set(report["findings"][0])
 
     data, save = edit(root)
-    corners(data)
-    renumber(data)
+    doctor_damage.corners(data)
+    doctor_damage.renumber(data)
     data["annotations"][0]["bbox"] = [-50, 3, 1, 1]
     save()
     (root / "train" / "000000.jpg").write_bytes(b"")

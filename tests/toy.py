@@ -116,6 +116,23 @@ def predict(model, batch, rngs):
     return {"logits": model(batch["x"]), "labels": batch["y"]}
 
 
+class Count:
+    """A host metric: what it has been given, of real rows."""
+
+    def __init__(self, directory):
+        self._rows, self._right, self._sum = 0, 0, 0.0
+
+    def add(self, batch, predictions):
+        assert all(isinstance(x, np.ndarray) for x in (*batch.values(), *predictions.values()))
+        mask = batch["mask"]
+        self._rows += int(mask.sum())
+        self._right += int((predictions["logits"].argmax(-1) == batch["y"])[mask].sum())
+        self._sum += float(batch["x"][mask].sum(dtype=np.float64))
+
+    def result(self):
+        return {"rows": self._rows, "right": self._right, "sum": self._sum, "none": float("nan")}
+
+
 ADAM = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
 VAL = Eval(split="val", predict=predict, metrics=Scores, every=4)
 
@@ -179,6 +196,15 @@ def with_sgd(stage, **changes):
     ((name, objective),) = stage.objectives.items()
     plain = dataclasses.replace(objective, optimizer=optax.sgd(0.05))
     return dataclasses.replace(stage, objectives={name: plain}, **changes)
+
+
+PARALLEL = with_sgd(
+    member(0),
+    name="parallel",
+    steps=40,
+    save_every=20,
+    evals={"val": dataclasses.replace(VAL, every=40, host=lambda directory: [Count(directory)])},
+)
 
 
 def with_batch(stage, batch):

@@ -18,7 +18,7 @@ def main():
     parser.add_argument("--save-every", type=int, default=4)
     parser.add_argument("--slow", type=float, default=0.0, help="seconds to sleep after each step")
     parser.add_argument("--fsdp", type=int, default=1)
-    parser.add_argument("--sgd", action="store_true")
+    parser.add_argument("--parallel", action="store_true")
     parser.add_argument("--process", type=int)
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
@@ -26,8 +26,8 @@ def main():
     if options.process is not None:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(f"localhost:{options.port}", 2, options.process)
-    stage = dataclasses.replace(toy.SSL, steps=options.steps, save_every=options.save_every)
-    stage = toy.with_sgd(stage) if options.sgd else stage
+    stage = toy.PARALLEL if options.parallel else toy.SSL
+    stage = dataclasses.replace(stage, steps=options.steps, save_every=options.save_every)
     mesh = sharding.make_mesh({"data": -1, "fsdp": options.fsdp})
     rules = ((r"kernel$", sharding.P("fsdp")),) if options.fsdp > 1 else ()
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cv2
 import grain
 import numpy as np
 from absl import flags, logging
@@ -166,9 +167,10 @@ def iterate(
     """Yields `dataset[start], dataset[start + 1], …` in that order, read ahead of time.
 
     With `workers` processes, each prepares whole batches on a single thread; without, `threads`
-    threads of this process do (OpenCV and NumPy release the GIL). `buffer` batches wait per worker,
-    or in all. An error raised while an item is read is raised here, after the items before it.
-    Workers end when the iterator is closed, collected, exhausted or fails, or this process dies.
+    threads of this process do. OpenCV and NumPy release the GIL; OpenCV's own threads are switched
+    off, for where all cores are busy every call would wait for them. `buffer` batches wait per
+    worker, or in all. An error raised while an item is read is raised here, after the items before
+    it. Workers end when the iterator is closed, collected or exhausted, and when this process dies.
     """
     if start < 0 or workers < 0 or threads < 0 or buffer < 1:
         raise ValueError(
@@ -193,6 +195,7 @@ def iterate(
             grain.experimental.DatasetOptions(min_shm_size=_SHARED_FROM),
         ).mp_prefetch(options, worker_init_fn=start_worker)
     else:
+        cv2.setNumThreads(1)
         size = max(buffer, threads) if threads else 0
         items = rest.to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=size)
