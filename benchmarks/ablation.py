@@ -4,9 +4,10 @@
 
 Trains three arms for each seed with the same data, steps and batch, in interleaved order:
 `csf` (the default), `fpn` (model.neck=fpn) and `oneshot` (the dense head alone: loss.refine=0,
-sampler.steps=0). The `csf` models are then measured with K = 1, 2, 4, 8 DDIM steps, and with the control
-that draws fresh random boxes at each step. Prints mAP, mAP50 and small-object mAP, and paired differences
-with 95 % intervals over seeds (Student's t); writes benchmarks/results/ablation.json. Runs that are done
+sampler.steps=0). The `csf` models are then measured with K = 1, 2, 4, 8 DDIM steps, and with the
+control that draws fresh random boxes at each step. Prints mAP, mAP50 and small-object mAP, and
+paired differences with 95 % intervals over seeds (Student's t); writes
+benchmarks/results/ablation.json. Runs that are done
 are not done again: the command continues where it was stopped.
 """
 

@@ -1,233 +1,210 @@
-"""COFNet in PyTorch: the architecture of `jaxvision.cofnet` (x0 objective, continuous scale field), float32.
+"""COFNet in PyTorch: the architecture of `jaxvision.cofnet.model` (x0 objective, continuous scale field).
 
-`train_step.py` compares the two and checks that they are the same function. Maps are `[b h w c]` as they
-are there; where PyTorch has a faster way of saying something than a translation, it is taken: fused
-query-key-value projection, `scaled_dot_product_attention`, `grid_sample`, one gather for all scan
-orders with a gather as gradient, channels-last convolutions, scans over `[b l n d]`.
+`train_step.py` compares the two and checks that they are the same function. Where PyTorch is faster
+in
+another form than a translation, it has that form: one projection for query, key and value,
+`scaled_dot_product_attention`, `grid_sample`.
 """
 
 import functools
-import math
+import re
+from collections.abc import Mapping
 
+import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxvision_kernels import inverse_order, scan_order
 from torch import nn
+from torch_backbone import Backbone, Conv, Gelu, LayerNorm, ScanMixer
+from torch_csf import ContinuousScaleField, fourier_features
 
-from jaxvision.cofnet import csf, dense, diffusion, refiner
+from jaxvision.cofnet import dense, diffusion, refiner
 from jaxvision.cofnet.model import MEAN, STD, CofnetConfig
-
-gelu = functools.partial(F.gelu, approximate="tanh")
-Gelu = functools.partial(nn.GELU, approximate="tanh")
-LayerNorm = functools.partial(nn.LayerNorm, eps=1e-6)
+from jaxvision.stage import path_name
 
 
-class Conv(nn.Conv2d):
-    """Convolution of `[b h w c]` with 'same' padding as XLA places it, which is lopsided for strides."""
+def box_scale(sizes, canvas, levels):
+    pixels = (sizes[..., 0] * canvas[1] * sizes[..., 1] * canvas[0]).clamp(min=1e-6).sqrt()
+    return ((pixels / (4 * dense.BASE)).log2() / max(levels - 1, 1)).clamp(0, 1)
 
-    layout = torch.channels_last
+
+class DenseHead(nn.Module):
+    def __init__(self, width, classes, tower):
+        super().__init__()
+        layers = []
+        for _ in range(tower):
+            layers += [Conv(width, width, 3), LayerNorm(width), Gelu()]
+        self.tower = nn.Sequential(*layers, nn.Linear(width, width), Gelu())
+        self.classes, self.boxes = nn.Linear(width, classes), nn.Linear(width, 4)
+
+    def forward(self, levels):
+        logits, boxes = [], []
+        for level in levels:
+            h, w = level.shape[1:3]
+            x = self.tower(level).flatten(1, 2)
+            logits.append(self.classes(x))
+            stride, delta = torch.tensor([1 / w, 1 / h]), self.boxes(x)
+            center = torch.from_numpy(dense.cell_centers(h, w)) + delta[..., :2] * stride
+            size = dense.BASE * stride * delta[..., 2:].clamp(-3, 3).exp()
+            boxes.append(torch.cat([center, size], -1))
+        return {"logits": torch.cat(logits, 1), "boxes": torch.cat(boxes, 1)}
+
+
+class RegionAttention(nn.Module):
+    def __init__(self, width, points, heads):
+        super().__init__()
+        linear = functools.partial(nn.Linear, width, width)
+        self.query, self.key, self.value, self.out = linear(), linear(), linear(), linear()
+        self.position = nn.Parameter(torch.empty(points, width))
+        self.heads = heads
+
+    def forward(self, slots, region, context):
+        b, n, width = slots.shape
+        split = functools.partial(torch.unflatten, dim=-1, sizes=(self.heads, -1))
+        q = split(self.query(slots)) * (width // self.heads) ** -0.5
+        own = region + self.position
+        own_k, own_v = split(self.key(own)), split(self.value(own))
+        all_k, all_v = split(self.key(context)), split(self.value(context))
+        near = torch.einsum("bnhd,bnphd->bnhp", q, own_k)
+        weights = torch.cat([near, torch.einsum("bnhd,bchd->bnhc", q, all_k)], -1).softmax(-1)
+        near, far = weights.split([region.shape[2], context.shape[1]], -1)
+        mixed = torch.einsum("bnhp,bnphd->bnhd", near, own_v)
+        mixed = mixed + torch.einsum("bnhc,bchd->bnhd", far, all_v)
+        return self.out(mixed.reshape(b, n, width))
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.heads = heads
 
     def forward(self, x):
-        total = self.kernel_size[0] - self.stride[0]
-        if total % 2:
-            x = F.pad(x, (0, 0, *(total // 2, total - total // 2) * 2))
-        pad = 0 if total % 2 else total // 2
-        x = x.permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
-        x = F.conv2d(x, self.weight, self.bias, self.stride, pad, 1, self.groups)
-        return x.permute(0, 2, 3, 1)
+        b, n, width = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)  # [b h n d]
+        return self.out(mixed.transpose(1, 2).reshape(b, n, width))
 
 
-class Reorder(torch.autograd.Function):
-    """`x[:, order]`, whose gradient is the inverse gather."""
-
-    @staticmethod
-    def forward(ctx, x, order, inverse):
-        ctx.inverse = inverse
-        return x.index_select(1, order)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.index_select(1, ctx.inverse), None, None
-
-
-class StepLoop(torch.autograd.Function):
-    """`h[t] = a[t] h[t-1] + x[t]` over axis 1, one fused operation a step, backward likewise."""
-
-    @staticmethod
-    def forward(ctx, a, x):
-        h = torch.empty_like(x)
-        a_t, x_t, h_t = a.unbind(1), x.unbind(1), h.unbind(1)
-        h_t[0].copy_(x_t[0])
-        for t in range(1, len(h_t)):
-            torch.addcmul(x_t[t], a_t[t], h_t[t - 1], out=h_t[t])
-        ctx.save_for_backward(a, h)
-        return h
-
-    @staticmethod
-    def backward(ctx, grad):
-        a, h = ctx.saved_tensors
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        a_t, g_t = a.unbind(1), grad.unbind(1)
-        for t in range(len(g_t) - 2, -1, -1):
-            g_t[t].addcmul_(a_t[t + 1], g_t[t + 1])
-        grad_a = torch.zeros_like(a)
-        torch.mul(grad[:, 1:], h[:, :-1], out=grad_a[:, 1:])
-        return grad_a, grad
-
-
-class ScanMixer(nn.Module):
-    scan = StepLoop.apply
-
-    def __init__(self, channels, cfg):
+class RefinerHead(nn.Module):
+    def __init__(self, width, classes, points, bands=6):
         super().__init__()
-        inner, self.groups = cfg.expand * channels, len(cfg.orders)
-        self.cfg, self.rank = cfg, math.ceil(channels / 16)
-        self.project_in = nn.Linear(channels, 2 * inner, bias=False)
-        self.conv = Conv(inner, inner, 3, groups=inner)
-        self.project_scan = nn.Linear(inner, self.groups * (self.rank + 2 * cfg.state), bias=False)
-        self.delta_kernel = nn.Parameter(torch.empty(self.groups, self.rank, inner // self.groups))
-        self.delta_bias = nn.Parameter(torch.empty(inner))
-        self.log_decay = nn.Parameter(torch.empty(inner, cfg.state))
-        self.skip = nn.Parameter(torch.empty(inner))
-        self.project_out = nn.Linear(inner, channels, bias=False)
+        mlp = lambda a, b: nn.Sequential(nn.Linear(a, b), Gelu(), nn.Linear(b, width))  # noqa: E731
+        heads = max(width // 32, 1)
+        self.embed = mlp(8 * bands, width)
+        self.time = nn.Linear(width, 2 * width)
+        self.read = mlp(points**2 * width, 2 * width)
+        self.cross = RegionAttention(width, points**2, heads)
+        self.self_attention = SelfAttention(width, heads)
+        self.mlp = mlp(width, 2 * width)
+        self.norms = nn.ModuleList(LayerNorm(width) for _ in range(4))
+        self.delta, self.classes = nn.Linear(width, 4), nn.Linear(width, classes)
+        self.points, self.bands = points, bands
 
-    @functools.cache  # noqa: B019
-    def order(self, h, w):
-        """Indices into `(l g)` that bring each group into its order, and those that undo it."""
-        g = len(self.cfg.orders)
-        maps = np.stack([scan_order(name, h, w) for name in self.cfg.orders], 1)  # [l g]
-        back = np.stack([inverse_order(name, h, w) for name in self.cfg.orders], 1)
-        return [torch.from_numpy((m * g + np.arange(g)).ravel().astype(np.int64)) for m in (maps, back)]
+    def forward(self, slots, boxes, time, neck, levels, context, canvas):
+        region = self.look(boxes, neck, levels, canvas)  # [b n p d]
+        embedded = self.embed(fourier_features(boxes * 2 - 1, self.bands))
+        slots = embedded if slots is None else slots + embedded
+        gain, offset = self.time(time)[:, None].chunk(2, -1)
+        slots = slots * (1 + gain) + offset + self.read(region.flatten(2))
+        slots = slots + self.cross(self.norms[0](slots), region, context)
+        slots = slots + self.self_attention(self.norms[1](slots))
+        slots = slots + self.mlp(self.norms[2](slots))
+        out = self.norms[3](slots)
+        return slots, self.delta(out), self.classes(out)
 
-    def forward(self, x):
-        b, h, w, _ = x.shape
-        g, n, length = self.groups, self.cfg.state, h * w
-        order, inverse = self.order(h, w)
-        values, gate = self.project_in(x).chunk(2, -1)
-        values = F.silu(self.conv(values)).reshape(b, length, -1)
-        scan_inputs = self.project_scan(values).view(b, length, g, -1)
-        tokens = torch.cat([values.view(b, length, g, -1), scan_inputs], -1)
-        tokens = Reorder.apply(tokens.flatten(1, 2), order, inverse).view(b, length, g, -1)
-        u, delta, B, C = tokens.split([values.shape[-1] // g, self.rank, n, n], -1)
-        delta = torch.einsum("blgr,grd->blgd", delta, self.delta_kernel).flatten(2)
-        delta = F.softplus(delta + self.delta_bias)
-        a = torch.exp(delta[:, :, None] * -self.log_decay.exp().T)  # [b l n (g d)]
-        du = (delta * u.flatten(2)).view(b, length, 1, g, -1)
-        B, C = (y.transpose(2, 3).contiguous()[..., None] for y in (B, C))  # [b l n g 1]
-        state = self.scan(a, (du * B).flatten(3)).view(b, length, n, g, -1)
-        y = (state * C).sum(2) + self.skip.view(g, -1) * u  # [b l g d]
-        y = Reorder.apply(y.flatten(1, 2), inverse, order).view(b, h, w, -1)
-        return self.project_out(y * F.silu(gate))
+    def look(self, boxes, neck, levels, canvas):
+        steps = (torch.arange(self.points) + 0.5) / self.points - 0.5
+        grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).view(-1, 2)
+        view = (boxes[..., None, 2:] * refiner.MARGIN).clamp(min=refiner.MIN_VIEW)
+        points = boxes[..., None, :2] + grid * view  # [b n p 2]
+        scale = box_scale(boxes[..., 2:], canvas, len(levels))
+        return neck.query(levels, points, scale[..., None].expand(points.shape[:-1]))
 
 
-class ScanBlock(nn.Module):
-    def __init__(self, channels, cfg):
+class Refiner(nn.Module):
+    def __init__(self, width, classes, rounds, points):
         super().__init__()
-        self.norm_mixer, self.norm_mlp = LayerNorm(channels), LayerNorm(channels)
-        self.mixer = ScanMixer(channels, cfg.scan)
-        self.mlp = nn.Module()
-        self.mlp.widen = nn.Linear(channels, cfg.mlp * channels)
-        self.mlp.conv = Conv(cfg.mlp * channels, cfg.mlp * channels, 3, groups=cfg.mlp * channels)
-        self.mlp.narrow = nn.Linear(cfg.mlp * channels, channels)
+        self.heads = nn.ModuleList(RefinerHead(width, classes, points) for _ in range(rounds))
+        linear = functools.partial(nn.Linear, width, width)
+        self.time = nn.Sequential(linear(), Gelu(), linear(), Gelu())
+        self.context = linear()
+        self.width = width
 
-    def forward(self, x):
-        x = x + self.mixer(self.norm_mixer(x))
-        wide = self.mlp.widen(self.norm_mlp(x))
-        return x + self.mlp.narrow(gelu(wide + self.mlp.conv(wide)))
+    def forward(self, boxes, t, neck, levels, canvas):
+        half = self.width // 2
+        angles = t[..., None] * torch.exp(torch.arange(half) * (-np.log(1e4) / half))
+        time = self.time(torch.cat([angles.sin(), angles.cos()], -1))
+        context = self.context(levels[-1].flatten(1, 2))
+        slots, all_boxes, all_logits = None, [], []
+        for head in self.heads:
+            slots, delta, logits = head(slots, boxes, time, neck, levels, context, canvas)
+            moved = move(boxes, delta)
+            all_boxes.append(moved)
+            all_logits.append(logits)
+            boxes = moved.detach()
+        return all_boxes, all_logits
 
 
-class ConvBlock(nn.Module):
-    def __init__(self, channels, cfg):
+def move(boxes, delta):
+    center = boxes[..., :2] + delta[..., :2].tanh() * boxes[..., 2:].clamp(min=refiner.REACH)
+    size = boxes[..., 2:] * delta[..., 2:].clamp(-2, 2).exp()
+    return torch.cat([center.clamp(0, 1), size.clamp(2e-3, 1)], -1)
+
+
+class COFNet(nn.Module):
+    """`scan(a, x)` solves h[t] = a[t] h[t-1] + x[t] over axis 1 of `[b l n d]`."""
+
+    def __init__(self, cfg: CofnetConfig, *, scan, layout=torch.channels_last):
         super().__init__()
-        self.norm = LayerNorm(channels)
-        self.first, self.second = Conv(channels, channels, 3), Conv(channels, channels, 3)
+        wrong = {"neck": "csf", "objective": "x0", "dtype": "float32"}
+        if any(getattr(cfg, k) != v for k, v in wrong.items()) or cfg.backbone.dtype != "float32":
+            raise ValueError(f"the PyTorch COFNet knows only {wrong}; the config is {cfg}")
+        self.cfg = cfg
+        self.backbone = Backbone(cfg.backbone)
+        self.neck = ContinuousScaleField(cfg.backbone.dims, cfg.width)
+        self.dense = DenseHead(cfg.width, cfg.classes, cfg.tower)
+        self.refiner = Refiner(cfg.width, cfg.classes, cfg.rounds, cfg.points)
+        self.shapes = [
+            tuple(x // (4 * 2**i) for x in cfg.size) for i in range(len(cfg.backbone.dims))
+        ]
+        for module in self.modules():
+            if isinstance(module, ScanMixer):
+                module.scan = scan
+            if isinstance(module, Conv):
+                module.layout = layout
+                module.to(memory_format=layout)
 
-    def forward(self, x):
-        return x + self.second(gelu(self.first(self.norm(x))))
+    def encode(self, images):
+        """uint8 `[b h w 3]` -> neck levels, dense output."""
+        pixels = (images.float() / 255 - torch.from_numpy(MEAN)) / torch.from_numpy(STD)
+        levels = self.neck.levels(self.backbone(pixels))
+        return levels, self.dense([self.neck.grid(levels, i) for i in range(len(levels))])
 
-
-class Backbone(nn.Module):
-    def __init__(self, cfg):
-        super().__init__()
-        dims, half = cfg.dims, cfg.dims[0] // 2
-        halving = (Conv(3, half, 3, 2), LayerNorm(half), Gelu(), Conv(half, dims[0], 3, 2))
-        self.stem = nn.Sequential(*halving) if cfg.stem == "conv" else Conv(3, dims[0], 4, 4)
-        self.downs = nn.ModuleList(
-            Conv(a, b, 2, 2) for a, b in zip(dims[:-1], dims[1:], strict=True)
-        )
-        blocks = {"scan": ScanBlock, "conv": ConvBlock}
-        self.stages = nn.ModuleList(
-            nn.Sequential(*[blocks[mixer](dim, cfg) for _ in range(depth)])
-            for dim, depth, mixer in zip(dims, cfg.depths, cfg.mixers, strict=True)
-        )
-        self.norms = nn.ModuleList(LayerNorm(dim) for dim in dims)
-
-    def forward(self, images):
-        x, maps = self.stem(images), []
-        for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
-            x = stage(self.downs[i - 1](x) if i else x)
-            maps.append(norm(x))
-        return maps
-
-
-def fourier_features(x, bands):
-    angles = x[..., None] * (torch.pi * 2.0 ** torch.arange(bands))
-    return torch.cat([angles.sin(), angles.cos()], -1).flatten(-2)
+    def denoise(self, levels, x, t):
+        """State `x [b n 4]`, times `t [b]` -> every round's boxes and logits."""
+        signal = self.cfg.signal
+        boxes = (x.clamp(-signal, signal) / signal + 1) / 2
+        boxes = torch.cat([boxes[..., :2], boxes[..., 2:].clamp(min=diffusion.MIN_SIZE)], -1)
+        return self.refiner(boxes, t, self.neck, levels, self.cfg.size)
 
 
-class Siren(nn.ModuleList):
-    def __init__(self, inputs, width, layers=2, w0=3.0):
-        super().__init__(nn.Linear(width if i else inputs, width) for i in range(layers))
-        self.w0 = w0
-
-    def forward(self, x):
-        for i, layer in enumerate(self):
-            x = torch.sin(layer(x) * (1.0 if i else self.w0))
-        return x
-
-
-class ContinuousScaleField(nn.Module):
-    def __init__(self, dims, width, bands=6):
-        super().__init__()
-        self.lateral = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
-        self.encoder = Siren(2 * bands, width)
-        self.level_logits = nn.Linear(width, len(dims))
-        self.film = nn.Linear(width, 2 * width)
-        self.bands = bands
-
-    def levels(self, features):
-        return [f(x) for f, x in zip(self.lateral, features, strict=True)]
-
-    def blend(self, values, scales):
-        """`values` of each level `[* c]`, `scales` of as many axes as `*` (or one)."""
-        embedding = self.encoder(fourier_features(scales[..., None], self.bands))
-        count = len(values)
-        distance = scales[..., None] * (count - 1) - torch.arange(count)
-        sharpness = csf.ContinuousScaleField.sharpness
-        weights = (self.level_logits(embedding) - sharpness * distance**2).softmax(-1)
-        mixed = sum(v * weights[..., i, None] for i, v in enumerate(values))
-        gain, offset = self.film(embedding).chunk(2, -1)
-        return torch.addcmul(offset, F.layer_norm(mixed, mixed.shape[-1:], eps=1e-6), 1 + gain)
-
-    def query(self, levels, points, scales):
-        """`points [b q p 2]`, `scales [b q p]` -> `[b q p width]`."""
-        sample = functools.partial(F.grid_sample, padding_mode="border", align_corners=False)
-        values = [sample(level.permute(0, 3, 1, 2), points * 2 - 1) for level in levels]
-        return self.blend([value.permute(0, 2, 3, 1) for value in values], scales)
-
-    def grid(self, levels, index):
-        values = [resize(level, levels[index].shape[1:3]) for level in levels]
-        return self.blend(values, torch.full((1,), index / max(len(levels) - 1, 1)))
-
-
-def resize(level, hw):
-    h = level.shape[1]
-    if h == hw[0]:
-        return level
-    if h < hw[0]:
-        x = F.interpolate(level.permute(0, 3, 1, 2), hw, mode="bilinear", align_corners=False)
-        return x.permute(0, 2, 3, 1)
-    k = h // hw[0]
-    rows = level[:, k // 2 - 1 :: k] + level[:, k // 2 :: k]
-    return (rows[:, :, k // 2 - 1 :: k] + rows[:, :, k // 2 :: k]) / 4
+def convert(params: Mapping) -> dict[str, torch.Tensor]:
+    """jaxvision's COFNet parameters (or gradients) under PyTorch's names and in its layouts."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    arrays = {path_name(path): np.array(x) for path, x in leaves}
+    for name in [n for n in arrays if "self_attention/query" in n]:
+        parts = [arrays.pop(name.replace("query", part)) for part in ("query", "key", "value")]
+        rows = parts[0].shape[:1] if name.endswith("kernel") else ()
+        parts = [x.reshape(*rows, -1) for x in parts]
+        arrays[name.replace("query", "qkv")] = np.concatenate(parts, -1)
+    state = {}
+    for name, x in arrays.items():
+        if name.endswith("self_attention/out/kernel"):
+            x = x.reshape(-1, x.shape[-1])
+        if name.endswith("/kernel"):
+            axes = {2: (1, 0), 3: (2, 0, 1), 4: (3, 2, 0, 1)}[x.ndim]
+            x = x.transpose(axes)[:, None] if x.ndim == 3 else x.transpose(axes)
+        name = re.sub("/(kernel|scale)$", "/weight", name).replace("/layers/", "/")
+        state[name.replace("/", ".")] = torch.tensor(np.ascontiguousarray(x))
+    return state

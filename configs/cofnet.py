@@ -1,9 +1,9 @@
 """COFNet: `--config=configs/cofnet.py[:preset]`.
 
-    (none)     SkyWatch scenes drawn on the spot: for two CPU cores, and larger where there is a GPU
-    coco       COCO 2017, the full model on 8 GPUs of 80 GB (launch/setup_coco.sh fetches the data)
-    skywatch   a folder of yours in COCO form: --config.data.root=FOLDER
-    tiny       a minute's check that everything works
+(none)     SkyWatch scenes drawn on the spot: for two CPU cores, and larger where there is a GPU
+coco       COCO 2017, the full model on 8 GPUs of 80 GB (launch/setup_coco.sh fetches the data)
+skywatch   a folder of yours in COCO form: --config.data.root=FOLDER
+tiny       a minute's check that everything works
 """
 
 from jaxvision.cofnet.loss import LossConfig
@@ -45,9 +45,7 @@ def get_config(preset: str = "base"):
         dtype="bfloat16",
     )
     large = dict(  # the seed's dimensions
-        backbone=dict(
-            dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), dtype="bfloat16", remat=True
-        ),
+        backbone=dict(dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), dtype="bfloat16", remat=True),
         width=256,
         tower=2,
         rounds=6,

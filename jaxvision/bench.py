@@ -59,8 +59,8 @@ def measure(
 ) -> dict[str, Any]:
     """Measures the training step and `experiment.forward`, both on one batch of the stage's data.
 
-    FLOPs and bytes are XLA's own count for one device, recomputation included, a loop's body counted
-    once; so the utilisation of a model that scans is a lower bound.
+    FLOPs and bytes are XLA's own count for one device, recomputation included, a loop's body
+    counted once; so the utilisation of a model that scans is a lower bound.
     """
     device = mesh.devices.flat[0]
     peak = peak_flops(device.device_kind, dtype)

@@ -50,7 +50,7 @@ def base(*, system: str, preset: str) -> ConfigDict:
 
 
 def has_gpu() -> bool:
-    """Whether JAX will find an NVIDIA GPU; asks the system, so that JAX's backends stay unstarted."""
+    """Whether JAX will find an NVIDIA GPU; asks the system, and starts no backend of JAX."""
     platforms = os.environ.get("JAX_PLATFORMS", "").split(",")
     allowed = not {"", "cuda", "gpu"}.isdisjoint(platforms)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
@@ -82,7 +82,8 @@ def rules_from(config: ConfigDict) -> sharding.Rules:
 def fields_of(cls: type, values: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
     """All fields of a config dataclass with their defaults, some of them replaced by `values`.
 
-    What a config holds can be overridden by a flag; so configs hold every field. A field that has no
+    What a config holds can be overridden by a flag; so configs hold every field. A field that has
+    no
     default and no value is left out: the system fills it in.
     """
     fields = {f.name: f for f in dataclasses.fields(cls)}

@@ -74,8 +74,8 @@ def detect(environment: Mapping[str, str], devices: Path = Path("/dev")) -> str 
     """The cluster that has started this process as one of several; None for a process alone.
 
     SLURM tells its number of tasks (`srun`). A pod of an indexed Kubernetes job is taken for one of
-    several; JAX asks the cluster how many, for which it needs the `kubernetes` package. Of a Cloud TPU
-    machine only the metadata server knows whether it is one of a slice, and JAX asks that.
+    several; JAX asks the cluster how many, for which it needs the `kubernetes` package. Of a Cloud
+    TPU machine only the metadata server knows whether it is one of a slice, and JAX asks that.
     """
     if all(name in environment for name in SLURM):
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", environment["SLURM_NTASKS"]))

@@ -1,8 +1,8 @@
 """A trained model for other programs: StableHLO with `jax.export`, or ONNX.
 
-StableHLO is a folder of three files: `model.stablehlo` (any batch size, all of the platforms named),
-`params.npz` (the parameters, which are an argument, so that the program stays small and compiles
-fast), `model.json` (what goes in and out). To run it, a program needs JAX and NumPy alone:
+StableHLO is a folder of three files: `model.stablehlo` (any batch size, all of the platforms
+named), `params.npz` (the parameters, which are an argument, so that the program stays small and
+compiles fast), `model.json` (what goes in and out). To run it, a program needs JAX and NumPy alone:
 
     program = jax.export.deserialize(open("model.stablehlo", "rb").read())
     params = dict(np.load("params.npz"))

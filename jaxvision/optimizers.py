@@ -19,8 +19,8 @@ FLAT = 0.5  # of the steps after the warmup, before flat_cosine decays
 def schedule(stage: ConfigDict) -> optax.Schedule:
     """Learning rate by step: `warmup` steps up to `lr`, then the named decay to 1 % of it.
 
-    Fields: `steps`, `lr`, `warmup` (0), `schedule` ("cosine"). "flat_cosine" stays at `lr` for half of
-    the steps before it decays; "constant" stays.
+    Fields: `steps`, `lr`, `warmup` (0), `schedule` ("cosine"). "flat_cosine" stays at `lr` for half
+    of the steps before it decays; "constant" stays.
     """
     name, steps, peak = stage.get("schedule", "cosine"), stage.steps, float(stage.lr)
     warmup = stage.get("warmup", 0)
@@ -47,9 +47,9 @@ def schedule(stage: ConfigDict) -> optax.Schedule:
 def optimizer(stage: ConfigDict) -> optax.GradientTransformation:
     """The optimizer of a stage's fields, for one objective; it keeps the learning rate in its state.
 
-    Fields: those of `schedule`, `optimizer` ("adamw"), `weight_decay` (0; of kernels alone), `clip` (0:
-    none; the largest global norm of the gradient of the parameters it owns), `b1`, `b2`, `eps` (1e-8),
-    `momentum` (of sgd and muon). Muon is for matrices: it leaves the rest to Adam.
+    Fields: those of `schedule`, `optimizer` ("adamw"), `weight_decay` (0; of kernels alone), `clip`
+    (0: none; the largest global norm of the gradient of the parameters it owns), `b1`, `b2`, `eps`
+    (1e-8), `momentum` (of sgd and muon). Muon is for matrices: it leaves the rest to Adam.
     """
     name = stage.get("optimizer", "adamw")
     if name not in OPTIMIZERS:

@@ -1,6 +1,7 @@
 """What to train: the records that every system is spelled with.
 
-A stage is a model, its data, its objectives and its budget. Training in several stages is a sequence
+A stage is a model, its data, its objectives and its budget. Training in several stages is a
+sequence
 of them: each starts from grafts of the parameters that earlier stages left behind. Freezing,
 adversarial pairs, auxiliary optimizers, ensembles and evaluation-only pipelines need nothing else.
 """
@@ -29,7 +30,7 @@ class HostMetric(Protocol):
     """A metric computed with NumPy on the host (COCO AP, bits of a real file, BD-rate)."""
 
     def add(self, batch: Mapping, predictions: Mapping) -> None:
-        """Takes one global batch and its predictions; rows whose `batch["mask"]` is False are padding."""
+        """Takes one global batch and its predictions; rows with `batch["mask"]` False are padding."""
 
     def result(self) -> Mapping[str, float]:
         """The scalars over everything added."""
@@ -37,7 +38,7 @@ class HostMetric(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A loss, and the optimizer for the parameters whose path matches `params` (a regex, searched)."""
+    """A loss, and the optimizer for the parameters whose path matches the regex `params`."""
 
     loss: LossFn
     optimizer: optax.GradientTransformation
@@ -48,8 +49,8 @@ class Objective:
 class Graft:
     """Copies parameters by name from an earlier stage, or from a checkpoint directory.
 
-    `source` is a stage's name or a path (anything with a slash). `rename` holds (regex, replacement)
-    pairs applied to the source's paths in order.
+    `source` is a stage's name or a path (anything with a slash). `rename` holds (regex,
+    replacement) pairs applied to the source's paths in order.
     """
 
     source: str
@@ -60,8 +61,8 @@ class Graft:
 class Eval:
     """Metrics over one split of the stage's data, computed every `every` steps and at the end.
 
-    `host` makes fresh host metrics for each evaluation: `host(step_directory) -> [HostMetric, …]`, where
-    `step_directory` is a folder of the workdir that pictures and tables may be written to.
+    `host` makes fresh host metrics for each evaluation: `host(step_directory) -> [HostMetric, …]`,
+    where `step_directory` is a folder of the workdir that pictures and tables may be written to.
     """
 
     split: str
@@ -75,10 +76,11 @@ class Eval:
 class Stage:
     """One training problem.
 
-    `data(split)` is a map-style dataset of *batches*: item i is this process's share of global batch i,
-    so that an index alone says where a run stands. The training split repeats for ever, an evaluation
-    split ends and pads its last batch (`mask` False). A batch holds `accumulate` micro-batches.
-    `best` names the scalar (`"val/ap50"`) whose best checkpoint is kept besides the latest.
+    `data(split)` is a map-style dataset of *batches*: item i is this process's share of global
+    batch i, so that an index alone says where a run stands. The training split repeats for ever, an
+    evaluation split ends and pads its last batch (`mask` False). A batch holds `accumulate`
+    micro-batches. `best` names the scalar (`"val/ap50"`) whose best checkpoint is kept besides the
+    latest.
     """
 
     name: str
@@ -99,8 +101,8 @@ class Stage:
             raise ValueError(f"stage {self.name!r}: {FROZEN!r} is not a name for an objective")
         if self.steps < 0 or self.accumulate < 1 or self.save_every < 1:
             raise ValueError(
-                f"stage {self.name!r}: steps={self.steps} must be >= 0, accumulate={self.accumulate} "
-                f"and save_every={self.save_every} >= 1"
+                f"stage {self.name!r}: steps={self.steps} must be >= 0, "
+                f"accumulate={self.accumulate} and save_every={self.save_every} >= 1"
             )
         if self.steps and not self.objectives:
             raise ValueError(f"stage {self.name!r} has {self.steps} steps and no objective")
@@ -108,17 +110,17 @@ class Stage:
             raise ValueError(f"stage {self.name!r}: ema={self.ema} is not a decay between 0 and 1")
         if self.best and self.best.split("/")[0] not in self.evals:
             raise ValueError(
-                f"stage {self.name!r}: best={self.best!r} names none of its evals {sorted(self.evals)}"
+                f"stage {self.name!r}: best={self.best!r} is of none of its evals {sorted(self.evals)}"
             )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """All that the program knows of a system: its stages in running order, and how to use the result.
+    """All that the program knows of a system: its stages in order, and how to use the result.
 
-    `predict(model, inputs, output)` reads files, writes results under `output` and yields one record per
-    input. `forward(model, batch)` is the pure function that `export` and `bench` compile; `example` is
-    one batch for it, with leading dimension 1.
+    `predict(model, inputs, output)` reads files, writes results under `output` and yields one
+    record per input. `forward(model, batch)` is the pure function that `export` and `bench`
+    compile; `example` is one batch for it, with leading dimension 1.
     """
 
     stages: Mapping[str, Stage]
@@ -147,6 +149,6 @@ def label_params(params: Any, objectives: Mapping[str, Objective]) -> Any:
     if idle:
         names = [path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
         raise ValueError(
-            f"objectives {sorted(idle)} claim no parameter; the model has {names[:4]} … ({len(names)})"
+            f"objectives {sorted(idle)} claim no parameter; there are {names[:4]} … ({len(names)})"
         )
     return labels

@@ -23,7 +23,7 @@ from jaxvision.step import TrainState, build, split
 from jaxvision.writer import RunWriter, Silent
 
 LAUNCH = "python -m jaxvision.launch"
-CHANGES_THE_MODEL = ("system", "model.")
+CHANGES_THE_MODEL = ("system", "model.", "data.names")
 HARMLESS = ("device", "log_every", "loader.", "profile.", "predict.", "onnx")
 
 

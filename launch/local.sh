@@ -38,10 +38,10 @@ trap : INT
 status=0
 for ((left = processes; left > 0; left--)); do
   code=0
-  wait -n "${started[@]}" || code=$?
+  wait -n || code=$?
   while ((code > 128)) && (($(jobs -rp | wc -l) == left)); do # woken by a signal: none has ended yet
     code=0
-    wait -n "${started[@]}" || code=$?
+    wait -n || code=$?
   done
   if ((code != 0 && status == 0)); then
     status=$code

@@ -59,10 +59,3 @@ def start(compile_cache):
     for process in running:
         process.kill()
         process.communicate()
-
-
-def output(process, *, code=0):
-    """What the process has printed, once it has ended with exit status `code`."""
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == code, f"exit status {process.returncode}\n{out}\n{err}"
-    return out

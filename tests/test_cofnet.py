@@ -48,9 +48,7 @@ def make_batch(rng, count=2):
                 (x + side / 2) / SIZE[1], (y + side / 2) / SIZE[0], side / SIZE[1], side / SIZE[0],
             )  # fmt: skip
             labels[i, j], valid[i, j] = label, True
-    return dict(
-        image=images, boxes=boxes, labels=labels, valid=valid, crowd=np.zeros_like(valid)
-    )
+    return dict(image=images, boxes=boxes, labels=labels, valid=valid, crowd=np.zeros_like(valid))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,8 @@ def test_loss_reaches_every_parameter_and_is_finite(batch, objective):
     ]
     assert not names
     dead = sum(not np.abs(g).any() for g in jax.tree.leaves(gradients))
-    # Zero-initialised gates hold back what lies behind them; the last rounds' box deltas of eps are used.
+    # Zero-initialised gates hold back what lies behind them; the last rounds' box deltas of eps are
+    # used.
     assert dead <= 0.2 * len(jax.tree.leaves(gradients))
 
 

@@ -13,9 +13,7 @@ SIZES = ((16, 24), (8, 12), (4, 6), (2, 3))
 @pytest.fixture(scope="module")
 def features():
     keys = jax.random.split(jax.random.key(0), 4)
-    return [
-        jax.random.normal(k, (2, *hw, d)) for k, hw, d in zip(keys, SIZES, DIMS, strict=True)
-    ]
+    return [jax.random.normal(k, (2, *hw, d)) for k, hw, d in zip(keys, SIZES, DIMS, strict=True)]
 
 
 def field(width=16):

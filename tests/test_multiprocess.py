@@ -7,7 +7,7 @@ import socket
 import jax
 import pytest
 import toy
-from conftest import output
+from processes import output
 from test_sharding import relative_difference, scores
 
 from jaxvision import loop

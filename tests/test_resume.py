@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import toy
-from conftest import output
+from processes import output
 
 from jaxvision import loop
 from jaxvision.agreement import Interrupt

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from conftest import output
+from processes import output
 
 from jaxvision import sharding
 from jaxvision.checkpoint import Checkpoints, load

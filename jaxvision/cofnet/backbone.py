@@ -15,9 +15,9 @@ from jaxvision.nn.ssm import ScanConfig, ScanMixer
 class BackboneConfig:
     """`dims[i]` channels at stride 4·2^i, `depths[i]` blocks of the kind `mixers[i]`.
 
-    "scan" blocks are Mamba's; "conv" blocks are two 3×3 convolutions, cheaper where maps are large (as in
-    MambaVision, Hatamizadeh and Kautz 2024, section 3.2). `stem` "conv" halves the image twice by 3×3
-    convolutions; "patch" embeds 4×4 patches, which costs an eighth of that on CPU.
+    "scan" blocks are Mamba's; "conv" blocks are two 3×3 convolutions, cheaper where maps are large
+    (as in MambaVision, Hatamizadeh and Kautz 2024, section 3.2). `stem` "conv" halves the image
+    twice by 3×3 convolutions; "patch" embeds 4×4 patches, which costs an eighth of that on CPU.
     """
 
     dims: tuple[int, ...] = (96, 192, 384, 768)
@@ -83,7 +83,7 @@ class ScanBlock(nnx.Module):
 
 
 class MambaBackbone(nnx.Module):
-    """`[b h w 3]` float in about [-1, 1] -> one map `[b h/s w/s dims[i]]` for each stride s = 4, 8, ….
+    """`[b h w 3]`, about in [-1, 1] -> a map `[b h/s w/s dims[i]]` for each stride s = 4, 8, ….
 
     Height and width are multiples of the last stride.
     """
@@ -96,11 +96,16 @@ class MambaBackbone(nnx.Module):
         if cfg.stem == "conv":
             half = cfg.dims[0] // 2
             halve = functools.partial(conv, kernel_size=(3, 3), strides=2)
-            self.stem = nnx.Sequential(halve(3, half), norm(half), nnx.gelu, halve(half, cfg.dims[0]))
+            self.stem = nnx.Sequential(
+                halve(3, half), norm(half), nnx.gelu, halve(half, cfg.dims[0])
+            )
         else:
             self.stem = conv(3, cfg.dims[0], (4, 4), strides=4)
         self.downs = nnx.List(
-            [conv(a, b, (2, 2), strides=2) for a, b in zip(cfg.dims[:-1], cfg.dims[1:], strict=True)]
+            [
+                conv(a, b, (2, 2), strides=2)
+                for a, b in zip(cfg.dims[:-1], cfg.dims[1:], strict=True)
+            ]
         )
         blocks = {"scan": ScanBlock, "conv": ConvBlock}
         self.stages = nnx.List(

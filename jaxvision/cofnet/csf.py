@@ -1,7 +1,7 @@
 """Continuous scale field, and the feature pyramid it is compared with.
 
-Both are *necks*: `levels(features)` once an image, then `query(levels, points, scales)` anywhere. Scale s
-runs from 0 (the finest map) to 1 (the coarsest); points are (x, y) in [0, 1] of the image.
+Both are *necks*: `levels(features)` once an image, then `query(levels, points, scales)` anywhere.
+Scale s runs from 0 (the finest map) to 1 (the coarsest); points are (x, y) in [0, 1] of the image.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def sample(level: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def _resize(level: jax.Array, hw: tuple[int, int]) -> jax.Array:
-    """The bilinear values of a level at the cell centres of another: `sample` on a grid, but cheap."""
+    """The bilinear values of a level at another's cell centres: `sample` on a grid, but cheap."""
     b, h, w, c = level.shape
     if (h, w) == hw:
         return level
@@ -102,7 +102,7 @@ class ContinuousScaleField(nnx.Module):
     def __call__(
         self, features: Sequence[jax.Array], scales: jax.Array, points: jax.Array | None = None
     ) -> jax.Array:
-        """`scales [q]` (or `[b q]`) -> `[b q width]`: at `points [b q 2]`, else of the mean position."""
+        """`scales [q]` or `[b q]` -> `[b q width]`: at `points [b q 2]`, else the mean position."""
         levels = self.levels(features)
         if points is not None:
             return self.query(levels, points, scales)

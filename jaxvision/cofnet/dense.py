@@ -1,8 +1,8 @@
 """The dense head: one box and class scores for every cell of every level.
 
-It is the seed's "standard detection head" and the one-shot arm of the ablation, and its peaks are the
-learned proposals that the diffusion refines. Anchor-free as in FCOS (Tian et al. 2019): a cell answers
-for objects whose centre it holds and whose size suits its level.
+It is the seed's "standard detection head" and the one-shot arm of the ablation, and its peaks are
+the learned proposals that the diffusion refines. Anchor-free as in FCOS (Tian et al. 2019): a cell
+answers for objects whose centre it holds and whose size suits its level.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,8 @@ BAND = 0.75  # … and when the object's scale is within this many levels of its
 def box_scale(sizes: jax.Array, canvas: tuple[int, int], levels: int) -> jax.Array:
     """The scale s in [0, 1] of boxes with normalised `sizes [* 2]` (w, h): `[*]`.
 
-    Level l suits boxes of 16·2^l pixels (geometric mean of the sides); s = l / (levels - 1) between.
+    Level l suits boxes of 16·2^l pixels (geometric mean of the sides); s = l / (levels - 1)
+    between.
     """
     pixels = jnp.sqrt(jnp.maximum(sizes[..., 0] * canvas[1] * sizes[..., 1] * canvas[0], 1e-6))
     level = jnp.log2(pixels / (4 * BASE))
@@ -34,7 +35,8 @@ def box_scale(sizes: jax.Array, canvas: tuple[int, int], levels: int) -> jax.Arr
 class DenseHead(nnx.Module):
     """Scores and boxes of each cell, by a head that all levels share.
 
-    `tower` 3×3 convolutions, then a pointwise layer: with none, it reads the field at each cell alone.
+    `tower` 3×3 convolutions, then a pointwise layer: with none, it reads the field at each cell
+    alone.
     """
 
     def __init__(
@@ -48,12 +50,10 @@ class DenseHead(nnx.Module):
         self.tower = nnx.Sequential(*layers)
         bias = nnx.initializers.constant(float(-np.log(1 / PRIOR - 1)))
         self.classes = nnx.Linear(width, classes, bias_init=bias, rngs=rngs)
-        self.boxes = nnx.Linear(
-            width, 4, kernel_init=nnx.initializers.normal(1e-2), rngs=rngs
-        )
+        self.boxes = nnx.Linear(width, 4, kernel_init=nnx.initializers.normal(1e-2), rngs=rngs)
 
     def __call__(self, levels: Sequence[jax.Array]) -> dict[str, jax.Array]:
-        """Field grids `[b h_l w_l width]` -> logits `[b p k]`, boxes `[b p 4]` normalised centres."""
+        """Field grids `[b h_l w_l width]` -> logits `[b p k]`, boxes `[b p 4]` (centres)."""
         logits, boxes = [], []
         for level in levels:
             b, h, w, _ = level.shape
@@ -76,7 +76,7 @@ def cell_centers(h: int, w: int) -> np.ndarray:
 def proposals(
     head: Mapping[str, jax.Array], shapes: Sequence[tuple[int, int]], count: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The strongest peaks of the dense head: boxes `[b count 4]` (centres) and class scores `[b count k]`.
+    """The strongest peaks of the dense head: boxes `[b count 4]` (centres), scores `[b count k]`.
 
     A cell is a peak when no neighbour of its level scores higher. Without gradient.
     """
@@ -121,7 +121,9 @@ def dense_loss(
     classes = head["logits"].shape[-1]
     targets = quality[..., None] * nnx.one_hot(label, classes)
     half = boxes[..., 2:] / 2
-    in_crowd = (jnp.abs(centers[:, None] - boxes[..., :2]) <= half).all(-1) & batch["crowd"][:, None]
+    in_crowd = (jnp.abs(centers[:, None] - boxes[..., :2]) <= half).all(-1) & batch["crowd"][
+        :, None
+    ]
     counted = positive | ~in_crowd.any(-1)
     count = jnp.maximum(positive.sum(), 1)
     classification = quality_focal_loss(head["logits"], targets).sum(-1)

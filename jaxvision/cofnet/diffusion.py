@@ -1,7 +1,7 @@
 """Diffusion over boxes: schedules, the forward process and DDIM's step; float32 throughout.
 
-The state is x = (2·b - 1)·signal for normalised centre boxes b = (cx, cy, w, h): noise of unit variance
-then stands in a fixed proportion to a box (Chen et al. 2023, DiffusionDet, section 3.3).
+The state is x = (2·b - 1)·signal for normalised centre boxes b = (cx, cy, w, h): noise of unit
+variance then stands in a fixed proportion to a box (Chen et al. 2023, DiffusionDet, section 3.3).
 """
 
 import jax
@@ -70,7 +70,7 @@ def ddim_step(
     eta: float = 0.0,
     fresh: jax.Array | None = None,
 ) -> jax.Array:
-    """x at the next, smaller time (Song et al. 2021, eq. 12); `fresh` is unit noise, used when eta > 0."""
+    """x at the next, smaller time (Song et al. 2021, eq. 12); `fresh`: unit noise, for eta > 0."""
     noise = noise_of(x_t, x0, alpha_bar)
     ratio = (1 - alpha_bar_next) / jnp.maximum(1 - alpha_bar, 1e-8)
     sigma = eta * jnp.sqrt(jnp.maximum(ratio * (1 - alpha_bar / alpha_bar_next), 0))

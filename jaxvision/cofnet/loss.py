@@ -42,7 +42,7 @@ def detection_loss(model: COFNet, batch, rngs: nnx.Rngs, *, cfg: LossConfig):
 
 
 def starting_boxes(model: COFNet, fields, batch, key: jax.Array, cfg: SlotConfig):
-    """Noised training slots. Returns the state (x, x0, noise, t, alpha_bar) and the aligned rows."""
+    """Noised training slots: the state (x, x0, noise, t, alpha_bar) and the aligned rows."""
     b = batch["image"].shape[0]
     times, placeholder, unit = jax.random.split(key, 3)
     share = jax.random.uniform(times, (b,)) ** cfg.skew
@@ -101,7 +101,7 @@ def refine_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
 
 
 def noise_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
-    """The seed's loss, mean (ε̂ - ε)² over aligned slots; class scores by overlap (Ho et al. 2020, eq. 14)."""
+    """Mean (ε̂ - ε)² over aligned slots (Ho et al. 2020, eq. 14); class scores by overlap."""
     aligned = cfg.slots.n_aligned
     has_object = batch["valid"].any(1)[:, None]
     error = ((out.noise - state["noise"])[:, :aligned] ** 2).mean(-1)

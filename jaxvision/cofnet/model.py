@@ -23,10 +23,11 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 class CofnetConfig:
     """The model. `size` is the canvas (height, width); `classes` the number of categories.
 
-    `objective` "x0" predicts boxes and derives the noise; "eps" is the seed's form, which predicts the
-    noise. In a controlled comparison on small scenes (300 steps) eps with a mean squared error reached
-    AP .000 in one step, .119 in four and .205 in eight, x0 .381, .511 and .543: at the noisy times
-    where most of the loss lies, x_t itself is almost the noise, so the loss falls while boxes stay random.
+    `objective` "x0" predicts boxes and derives the noise; "eps" is the seed's form, which predicts
+    the noise. In a controlled comparison on small scenes (300 steps) eps with a mean squared error
+    reached AP .000 in one step, .119 in four and .205 in eight, x0 .381, .511 and .543: at the
+    noisy times where most of the loss lies, x_t itself is almost the noise, so the loss falls while
+    boxes stay random.
     """
 
     classes: int
@@ -56,14 +57,14 @@ class CofnetConfig:
 
 
 class Fields(NamedTuple):
-    """What is computed once an image: neck levels `[b h_l w_l width]` and the dense head's output."""
+    """Computed once an image: neck levels `[b h_l w_l width]` and the dense head's output."""
 
     levels: list[jax.Array]
     dense: dict[str, jax.Array]
 
 
 class Denoised(NamedTuple):
-    """One call of the denoiser: every round's boxes `[b n 4]` (centres) and logits, and the noise."""
+    """A call of the denoiser: each round's boxes `[b n 4]` (centres) and logits, and the noise."""
 
     boxes: list[jax.Array]
     logits: list[jax.Array]
@@ -78,13 +79,13 @@ class COFNet(nnx.Module):
         self.cfg = cfg
         self.backbone = MambaBackbone(cfg.backbone, rngs=rngs)
         self.neck = NECKS[cfg.neck](cfg.backbone.dims, cfg.width, dtype=dtype, rngs=rngs)
-        self.dense = DenseHead(
-            cfg.width, cfg.classes, tower=cfg.tower, dtype=dtype, rngs=rngs
-        )
+        self.dense = DenseHead(cfg.width, cfg.classes, tower=cfg.tower, dtype=dtype, rngs=rngs)
         self.refiner = BoxRefiner(
             cfg.width, cfg.classes, rounds=cfg.rounds, points=cfg.points, dtype=dtype, rngs=rngs
         )
-        if cfg.objective == "eps":  # classes are read off the denoised boxes, by a head of their own
+        if (
+            cfg.objective == "eps"
+        ):  # classes are read off the denoised boxes, by a head of their own
             self.classifier = RefinerHead(
                 cfg.width, cfg.classes, points=cfg.points, bands=6, dtype=dtype, rngs=rngs
             )
@@ -121,7 +122,12 @@ class COFNet(nnx.Module):
         x0 = diffusion.start_of(x, last, alpha_bar)
         box = diffusion.decode(x0, signal)
         clear = jnp.zeros((x.shape[0], self.cfg.width), jnp.dtype(self.cfg.dtype))
-        read = (jax.lax.stop_gradient(box), clear, *at[:2], fields.levels[-1].reshape(
-            x.shape[0], -1, self.cfg.width), canvas)
+        read = (
+            jax.lax.stop_gradient(box),
+            clear,
+            *at[:2],
+            fields.levels[-1].reshape(x.shape[0], -1, self.cfg.width),
+            canvas,
+        )
         _, _, classes = self.classifier(None, *read)
         return Denoised([box], [classes], last)

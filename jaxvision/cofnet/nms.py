@@ -7,7 +7,7 @@ from jaxvision.losses.boxes import pairwise_iou
 
 
 def nms_keep(boxes: jax.Array, scores: jax.Array, labels: jax.Array, threshold: float) -> jax.Array:
-    """Greedy non-maximum suppression within each class: `[n 4]` corners, sorted by score -> bool `[n]`.
+    """Greedy non-maximum suppression in each class: `[n 4]` corners, best first -> bool `[n]`.
 
     A box goes when an earlier kept box of its class overlaps it by more than `threshold`; boxes of
     score 0 are empty slots and go as well.

@@ -46,16 +46,12 @@ class RegionAttention(nnx.Module):
 class RefinerHead(nnx.Module):
     """One round: read the region, attend, predict a box delta and class logits."""
 
-    def __init__(
-        self, width: int, classes: int, *, points: int, bands: int, dtype, rngs: nnx.Rngs
-    ):
+    def __init__(self, width: int, classes: int, *, points: int, bands: int, dtype, rngs: nnx.Rngs):
         linear = functools.partial(nnx.Linear, dtype=dtype, rngs=rngs)
         norm = functools.partial(nnx.LayerNorm, width, dtype=dtype, rngs=rngs)
         zero = nnx.initializers.zeros_init()
         heads = max(width // 32, 1)
-        self.embed = nnx.Sequential(
-            linear(8 * bands, width), nnx.gelu, linear(width, width)
-        )
+        self.embed = nnx.Sequential(linear(8 * bands, width), nnx.gelu, linear(width, width))
         self.time = linear(width, 2 * width, kernel_init=zero)
         self.read = nnx.Sequential(
             linear(points**2 * width, 2 * width), nnx.gelu, linear(2 * width, width)
@@ -64,9 +60,7 @@ class RefinerHead(nnx.Module):
         self.self_attention = nnx.MultiHeadAttention(
             heads, width, dtype=dtype, decode=False, rngs=rngs
         )
-        self.mlp = nnx.Sequential(
-            linear(width, 2 * width), nnx.gelu, linear(2 * width, width)
-        )
+        self.mlp = nnx.Sequential(linear(width, 2 * width), nnx.gelu, linear(2 * width, width))
         self.norms = nnx.List([norm() for _ in range(4)])
         bias = nnx.initializers.constant(float(-np.log(1 / PRIOR - 1)))
         self.delta = nnx.Linear(width, 4, kernel_init=nnx.initializers.normal(1e-3), rngs=rngs)
@@ -102,7 +96,7 @@ class RefinerHead(nnx.Module):
 
 
 def move(boxes: jax.Array, delta: jax.Array) -> jax.Array:
-    """Shifts centres by up to the box's size and scales sides by up to e^±2; stays inside the image."""
+    """Shifts centres by up to the box's size, scales sides by up to e^±2, stays in the image."""
     reach = jnp.maximum(boxes[..., 2:], REACH)
     center = boxes[..., :2] + jnp.tanh(delta[..., :2]) * reach
     size = boxes[..., 2:] * jnp.exp(jnp.clip(delta[..., 2:], -2, 2))
@@ -110,7 +104,7 @@ def move(boxes: jax.Array, delta: jax.Array) -> jax.Array:
 
 
 class BoxRefiner(nnx.Module):
-    """A few rounds of `RefinerHead`, each from the boxes of the last, whose gradient stops there."""
+    """Rounds of `RefinerHead`, each from the boxes of the last, whose gradient stops there."""
 
     def __init__(
         self,
@@ -135,7 +129,7 @@ class BoxRefiner(nnx.Module):
         self.width = width
 
     def __call__(self, boxes: jax.Array, t: jax.Array, neck, levels, canvas):
-        """`boxes [b n 4]` normalised centres, `t [b]` -> boxes and logits of every round (lists)."""
+        """`boxes [b n 4]` (centres), `t [b]` -> each round's boxes and logits, the last delta."""
         time = self.time(sinusoidal(t, self.width))
         coarse = levels[-1]
         context = self.context(coarse.reshape(coarse.shape[0], -1, coarse.shape[-1]))

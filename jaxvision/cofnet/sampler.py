@@ -22,9 +22,9 @@ class SamplerConfig:
     `steps` 0 returns the dense head's own boxes. `proposals` "learned" starts from the dense head's
     peaks noised to time `start` (a share of the schedule), "random" from Gaussian boxes at the last
     time. `restart` draws fresh starting boxes at each step: the control that shows what DDIM adds.
-    `renewal` > 0 replaces boxes that score less than it by fresh ones between steps. `ensemble` pools
-    the boxes of all steps, the last among them. `trust` mixes in the proposal's own class score, as
-    score^(1-trust) · proposal^trust.
+    `renewal` > 0 replaces boxes that score less than it by fresh ones between steps. `ensemble`
+    pools the boxes of all steps, the last among them. `trust` mixes in the proposal's own class
+    score, as score^(1-trust) · proposal^trust.
     """
 
     steps: int = 4
@@ -51,7 +51,7 @@ class SamplerConfig:
 def detect(
     model: COFNet, images: jax.Array, key: jax.Array, *, cfg: SamplerConfig
 ) -> dict[str, jax.Array]:
-    """Images uint8 `[b h w 3]` -> boxes `[b top 4]` corners in [0, 1], scores, labels, best first."""
+    """Images uint8 `[b h w 3]` -> boxes `[b top 4]` corners in [0, 1], scores, labels."""
     fields = model.encode(images)
     if cfg.steps == 0:
         boxes, scores = proposals(fields.dense, model.shapes, cfg.slots)
@@ -95,9 +95,7 @@ def sample(model: COFNet, fields: Fields, key: jax.Array, *, cfg: SamplerConfig)
 
     begin, each = jax.random.split(key)
     keys = jax.random.split(each, cfg.steps)
-    _, (boxes, scores) = jax.lax.scan(
-        step, fresh(begin, times[:1]), (times[:-1], times[1:], keys)
-    )
+    _, (boxes, scores) = jax.lax.scan(step, fresh(begin, times[:1]), (times[:-1], times[1:], keys))
     if learned and cfg.trust and not cfg.renewal:  # a renewed slot has left its proposal
         scores = scores ** (1 - cfg.trust) * prior[None] ** cfg.trust
     if not (cfg.ensemble or cfg.restart):

@@ -16,11 +16,12 @@ FAR = 1e5  # the cost of what may not be matched: finite, since the assignment m
 class SlotConfig:
     """Shares of the training slots, and how the unaligned ones find an object.
 
-    `aligned` slots are noised ground truth, repeated in turn; `learned` are the dense head's proposals,
-    noised alike; the rest are Gaussian. Times are drawn as u^`skew`, u uniform: 1 is uniform, more
-    looks oftener at little noise, which small objects need (at a tenth of the cosine schedule the
-    centre is already off by 4 % of the image). `assigner` is for the last two kinds: "iou" takes the object
-    that the predicted box overlaps by half, "hungarian" one slot an object, "dynamic_k" several.
+    `aligned` slots are noised ground truth, repeated in turn; `learned` are the dense head's
+    proposals, noised alike; the rest are Gaussian. Times are drawn as u^`skew`, u uniform: 1 is
+    uniform, more looks oftener at little noise, which small objects need (at a tenth of the cosine
+    schedule the centre is already off by 4 % of the image). `assigner` is for the last two kinds:
+    "iou" takes the object that the predicted box overlaps by half, "hungarian" one slot an object,
+    "dynamic_k" several.
     """
 
     count: int = 300
@@ -48,7 +49,7 @@ class SlotConfig:
 
 
 def repeat_cyclically(valid: jax.Array, count: int) -> jax.Array:
-    """Rows of the valid objects in turn: bool `[b m]` -> int `[b count]` (row 0 where there are none)."""
+    """Rows of the valid objects in turn: bool `[b m]` -> int `[b count]` (0 where there are none)."""
     order = jnp.argsort(~valid, axis=1, stable=True)
     number = jnp.maximum(valid.sum(1, keepdims=True), 1)
     return jnp.take_along_axis(order, jnp.arange(count)[None] % number, axis=1)
@@ -106,6 +107,6 @@ def _dynamic_k(cost: jax.Array, overlap: jax.Array, valid: jax.Array):
 
 
 def quality(boxes: jax.Array, targets: jax.Array, floor: float = 0.5) -> jax.Array:
-    """IoU of centre boxes as a class target, 0 under `floor`: a bad box must not score high. `[*]`."""
+    """IoU of centre boxes as class target `[*]`, 0 under `floor`: bad boxes must not score high."""
     overlap = iou(to_corners(boxes), to_corners(targets))
     return jax.lax.stop_gradient(jnp.where(overlap >= floor, overlap, 0))

@@ -37,9 +37,7 @@ def build(config: ConfigDict) -> Experiment:
     Fills in `config.data.names`, so that a saved config predicts without the data set.
     """
     size = tuple(config.model.size)
-    data = DetectionData(
-        configs.from_config(DataConfig, config.data), size=size, seed=config.seed
-    )
+    data = DetectionData(configs.from_config(DataConfig, config.data), size=size, seed=config.seed)
     config.data.names = data.names
     model = configs.from_config(CofnetConfig, config.model, classes=len(data.names))
     loss = configs.from_config(LossConfig, config.loss)

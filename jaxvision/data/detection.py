@@ -31,11 +31,12 @@ class ScenesConfig:
 class DataConfig:
     """Where images and boxes come from, and what is done to them.
 
-    `root` is a folder in COCO's layout with the splits `train` and `val` by those names, or `images` and
-    `annotations` name the parts (`val_images` and `val_annotations` for the validation split).
-    `holdout` (field, modulus, remainder) splits one annotations file in two: images whose `field` ends in
-    a number n with n % modulus == remainder are held out. `val` = `train` evaluates on what is trained
-    on. `names` are the classes in the model's order; empty, they are those of the training annotations.
+    `root` is a folder in COCO's layout with the splits `train` and `val` by those names, or
+    `images` and `annotations` name the parts (`val_images` and `val_annotations` for the validation
+    split). `holdout` (field, modulus, remainder) splits one annotations file in two: images whose
+    `field` ends in a number n with n % modulus == remainder are held out. `val` = `train` evaluates
+    on what is trained on. `names` are the classes in the model's order; empty, they are those of
+    the training annotations.
     """
 
     root: str = ""
@@ -81,7 +82,7 @@ class DetectionData:
         return source if source.categories == self.names else source.with_categories(self.names)
 
     def batches(self, split: str, *, batch: int) -> grain.MapDataset:
-        """Batches for `Stage.data`: augmented and endless for "train", every image once for "val"."""
+        """Batches for `Stage.data`: augmented and endless for "train", each image once for "val"."""
         source, limit = self.source(split), self.cfg.max_boxes
         if split == "train":
             rows = train_examples(
@@ -112,8 +113,8 @@ class DetectionData:
         if cfg.annotations:
             if split == "val" and not cfg.holdout and cfg.val != cfg.train:
                 raise ValueError(
-                    "data: nothing to evaluate on: give --config.data.val_annotations=FILE.json, or "
-                    "--config.data.holdout=\"('id', 10, 0)\" to hold out a part of the training file"
+                    "data: nothing to evaluate on: give --config.data.val_annotations=FILE, or "
+                    "--config.data.holdout=\"('id', 10, 0)\" to hold out a part of this file"
                 )
             return Path(cfg.images), Path(cfg.annotations)
         if cfg.scenes.train and jax.process_index() == 0:

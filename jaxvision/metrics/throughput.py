@@ -12,8 +12,8 @@ import numpy as np
 class Throughput:
     """Images per second and peak memory, written into `measurements` with every batch.
 
-    The clock starts at the end of the first batch, which compiles; so one batch alone gives no rate.
-    Peak memory is the device's where it counts its own, else the process's.
+    The clock starts at the end of the first batch, which compiles; so one batch alone gives no
+    rate. Peak memory is the device's where it counts its own, else the process's.
     """
 
     def __init__(self, measurements: MutableMapping[str, float]):

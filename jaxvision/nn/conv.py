@@ -8,8 +8,8 @@ from flax import nnx
 class DepthwiseConv(nnx.Module):
     """Depthwise convolution with 'same' zero padding: `[b h w c] -> [b h w c]`, odd `kernel`.
 
-    Written as a sum of shifted products: XLA fuses it into one pass over the map, which on CPU is 4 to 10
-    times faster, forward and backward, than a grouped convolution.
+    Written as a sum of shifted products: XLA fuses it into one pass over the map, which on CPU is 4
+    to 10 times faster, forward and backward, than a grouped convolution.
     """
 
     def __init__(self, channels: int, kernel: int = 3, *, dtype=jnp.float32, rngs: nnx.Rngs):

@@ -43,7 +43,9 @@ class Siren(nnx.Module):
     Sitzmann et al. 2020. The first layer's frequency `w0` sets how fast the output may vary with x.
     """
 
-    def __init__(self, inputs: int, width: int, *, layers: int = 2, w0: float = 3.0, rngs: nnx.Rngs):
+    def __init__(
+        self, inputs: int, width: int, *, layers: int = 2, w0: float = 3.0, rngs: nnx.Rngs
+    ):
         self.w0 = w0
         sizes = [inputs] + [width] * layers
         self.layers = nnx.List(

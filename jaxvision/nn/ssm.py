@@ -15,8 +15,8 @@ from jaxvision.nn.conv import DepthwiseConv
 class ScanConfig:
     """Selective scan over a map.
 
-    `orders` are `jaxvision_kernels.scan_order` names; the inner channels are split among them, so that
-    every position hears from every direction at the cost of one scan.
+    `orders` are `jaxvision_kernels.scan_order` names; the inner channels are split among them, so
+    that every position hears from every direction at the cost of one scan.
     """
 
     state: int = 16
@@ -34,7 +34,9 @@ def _permute(x: jax.Array, orders: tuple[str, ...], hw: tuple[int, int], back: b
 def _permute_vjp(back: bool):
     """A permutation whose gradient is the inverse gather, where autodiff would scatter."""
 
-    apply = jax.custom_vjp(lambda x, orders, hw: _permute(x, orders, hw, back), nondiff_argnums=(1, 2))
+    apply = jax.custom_vjp(
+        lambda x, orders, hw: _permute(x, orders, hw, back), nondiff_argnums=(1, 2)
+    )
     apply.defvjp(
         lambda x, orders, hw: (_permute(x, orders, hw, back), None),
         lambda orders, hw, _, ct: (_permute(ct, orders, hw, not back),),
@@ -66,11 +68,15 @@ class ScanMixer(nnx.Module):
         width = inner // groups
         bound = self.rank**-0.5
         self.delta_kernel = nnx.Param(
-            jax.random.uniform(rngs.params(), (groups, self.rank, width), minval=-bound, maxval=bound)
+            jax.random.uniform(
+                rngs.params(), (groups, self.rank, width), minval=-bound, maxval=bound
+            )
         )
         # Mamba's initial steps: delta log-uniform in [1e-3, 1e-1], stored before the softplus.
         delta = jnp.exp(
-            jax.random.uniform(rngs.params(), (inner,), minval=math.log(1e-3), maxval=math.log(1e-1))
+            jax.random.uniform(
+                rngs.params(), (inner,), minval=math.log(1e-3), maxval=math.log(1e-1)
+            )
         )
         self.delta_bias = nnx.Param(delta + jnp.log(-jnp.expm1(-delta)))
         states = jnp.arange(1, cfg.state + 1, dtype=jnp.float32)

@@ -57,7 +57,7 @@ def _forward(chunk, reverse, u, dt, A, B, C, h0, keep, *, keep_states):
         def one_step(i, carry):
             h, y_chunk = carry
             k = chunk - 1 - i if reverse else i
-            h = layout.advance(h, x[k], dt_[k], A, _at(B_, k), _at(keep_, k))
+            h = layout.advance(h, _row(x, k), _row(dt_, k), A, _at(B_, k), _at(keep_, k))
             return h, _put(y_chunk, layout.inner(h, _at(C_, k)), k)
 
         h, y_chunk = lax.fori_loop(0, chunk, one_step, (h, y_chunk))
@@ -92,22 +92,22 @@ def _scan_backward(chunk, reverse, residuals, cotangents):
             h, before, dC = carry
             k = chunk - 1 - i if reverse else i
             before = _put(before, h, k)
-            h = layout.advance(h, x[k], dt_[k], A, _at(B_, k), _at(keep_, k))
-            return h, before, _collect(dC, h, dy_[k], k)
+            h = layout.advance(h, _row(x, k), _row(dt_, k), A, _at(B_, k), _at(keep_, k))
+            return h, before, _collect(dC, h, _row(dy_, k), k)
 
-        carry = (states[c], work["before"], work["C"])
+        carry = (_row(states, c), work["before"], work["C"])
         _, before, dC = lax.fori_loop(0, chunk, redo_step, carry)
 
         def undo_step(i, carry):
             ahead, dA, dB, dx, ddecay = carry
             k = i if reverse else chunk - 1 - i
-            g = layout.outer(dy_[k], _at(C_, k)) + ahead
-            ahead = layout.clear(jnp.exp(dt_[k][:, :, None] * A) * g, _at(keep_, k))
-            decayed = ahead * before[k]  # g a h[t-1]: no difference of near-equal numbers
-            dA = dA + decayed * dt_[k][:, :, None]
+            g = layout.outer(_row(dy_, k), _at(C_, k)) + ahead
+            ahead = layout.clear(jnp.exp(_row(dt_, k)[:, :, None] * A) * g, _at(keep_, k))
+            decayed = ahead * _row(before, k)  # g a h[t-1]: no difference of near-equal numbers
+            dA = dA + decayed * _row(dt_, k)[:, :, None]
             ddecay = _put(ddecay, layout.sum_states(decayed * A), k)
             dx = _put(dx, layout.inner(g, _at(B_, k)), k)
-            return ahead, dA, _collect(dB, g, x[k], k), dx, ddecay
+            return ahead, dA, _collect(dB, g, _row(x, k), k), dx, ddecay
 
         carry = (ahead, grads["A"], work["B"], work["x"], work["decay"])
         ahead, dA, dB, dx, ddecay = lax.fori_loop(0, chunk, undo_step, carry)
@@ -158,11 +158,17 @@ def _write(x, block, c):
 
 
 def _at(x, k):
-    return x if x is None or layout.is_constant(x) else x[k]
+    """Row k of what `_read` returned."""
+    return x if x is None or layout.is_constant(x) else _row(x, k)
+
+
+def _row(x, k):
+    # A counter is never negative; the check for that would cost a kernel call a row.
+    return lax.dynamic_index_in_dim(x, k, 0, keepdims=False, allow_negative_indices=False)
 
 
 def _put(x, row, k):
-    return lax.dynamic_update_index_in_dim(x, row, k, 0)
+    return lax.dynamic_update_index_in_dim(x, row, k, 0, allow_negative_indices=False)
 
 
 def _rows(x, chunk, groups):

@@ -1,0 +1,252 @@
+"""One training step of COFNet on a CPU: jaxvision against the same architecture in PyTorch, in one run.
+
+    uv run --with torch --with mambapy python benchmarks/train_step.py
+    python benchmarks/train_step.py --threads 1        # where torch and mambapy are installed
+
+Neither torch nor mambapy is a dependency of the project; without mambapy (mamba.py, MIT) its `pscan`
+does not take part. The model and the optimizer are those of `configs/cofnet.py` on a CPU, the
+batch is random. A step is forward, backward, clipping, AdamW and the average of the parameters, from a
+NumPy batch. Before anything is timed, both get the same weights and the same random draws, and their
+outputs, losses, gradients and updates are compared (train_step_parity.py).
+
+PyTorch runs eagerly with each scan (a step loop with a gradient of its own, `pscan`) in each layout of
+convolutions; the fastest is its figure. `--compile` adds torch.compile of the fastest. Contestants take
+turns, each turn an untimed step and some timed ones, so that other load falls on all alike. Both have
+the same cores and number of threads.
+"""
+
+import argparse
+import functools
+import importlib.util
+import itertools
+import json
+import os
+import runpy
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+from scan_cpu import hardware
+from torch_backbone import StepLoop
+from torch_cofnet import COFNet as TorchCOFNet
+from torch_cofnet import convert
+from torch_cofnet_loss import detection_loss as torch_loss
+from torch_cofnet_loss import draw
+from train_step_parity import as_tensors, compare, refuse
+
+from jaxvision import config as configs
+from jaxvision import sharding
+from jaxvision.cofnet.loss import LossConfig, detection_loss
+from jaxvision.cofnet.model import COFNet, CofnetConfig
+from jaxvision.data.skywatch.looks import CLASSES
+from jaxvision.loop import compiled
+from jaxvision.stage import Objective, Stage
+from jaxvision.step import build
+
+HERE = Path(__file__).parent
+NOT_DECAYED = ("position", "log_decay")  # besides vectors
+LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
+
+
+def example_batch(size: tuple[int, int], batch: int, rows: int) -> dict[str, np.ndarray]:
+    """Random images with 3 to 12 boxes of 8 to 100 pixels, and a crowd region in the first."""
+    rng = np.random.default_rng(0)
+    count = rng.integers(3, 13, batch)
+    valid = np.arange(rows) < count[:, None]
+    crowd = np.zeros_like(valid)
+    crowd[0, count[0]] = True
+    pixels = np.exp(rng.uniform(np.log(8), np.log(100), (batch, rows, 1)))
+    side = pixels * np.exp(rng.uniform(-0.4, 0.4, (batch, rows, 2))) / size[::-1]
+    center = rng.uniform(side / 2, 1 - side / 2)
+    boxes = np.concatenate([center, side], -1) * (valid | crowd)[..., None]
+    return {
+        "image": rng.integers(0, 256, (batch, *size, 3), np.uint8),
+        "boxes": boxes.astype(np.float32),
+        "labels": rng.integers(0, len(CLASSES), (batch, rows)).astype(np.int32) * valid,
+        "valid": valid,
+        "crowd": crowd,
+    }
+
+
+def jax_trainer(config, cfg: CofnetConfig, loss: LossConfig, batch):
+    """The step as `fit` runs it, and the initial parameters on the host."""
+    stage_cfg = config.stages.detect
+    objective = Objective(
+        loss=functools.partial(detection_loss, cfg=loss), optimizer=configs.optimizer(stage_cfg)
+    )
+    stage = Stage(
+        name="detect",
+        model=lambda rngs: COFNet(cfg, rngs=rngs),
+        data=lambda split: None,
+        objectives={"detect": objective},
+        steps=stage_cfg.steps,
+        ema=stage_cfg.ema,
+    )
+    mesh = sharding.make_mesh({"data": 1}, jax.devices()[:1])
+    program = build(stage)
+    placed = sharding.infer(mesh, jax.eval_shape(program.init, jax.random.key(0)))
+    state = jax.jit(program.init, out_shardings=placed)(jax.random.key(0))
+    params = jax.device_get(state.params)
+    step, key = compiled(stage, program, mesh, placed)
+
+    def train():
+        nonlocal state
+        with jax.set_mesh(mesh):
+            state, logs = step(state, sharding.put(batch, mesh), key)
+        jax.block_until_ready((state, logs))
+
+    return train, params, objective.optimizer
+
+
+def torch_updater(stage: ConfigDict):
+    """PyTorch's clipping and AdamW: `update(model)`, whose optimizer is made at its first call."""
+    made = []
+
+    def update(model):
+        named = dict(model.named_parameters())
+        if not made:
+            bare = [k for k, p in named.items() if p.ndim == 1 or k.endswith(NOT_DECAYED)]
+            groups = [
+                {"params": [p for k, p in named.items() if k not in bare]},
+                {"params": [named[k] for k in bare], "weight_decay": 0.0},
+            ]
+            rate = float(configs.schedule(stage)(0))  # it stays: a schedule costs nothing
+            decay = stage.weight_decay
+            made.append(torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True))
+        torch.nn.utils.clip_grad_norm_(named.values(), stage.clip)
+        made[0].step()
+
+    return update
+
+
+def torch_trainer(stage: ConfigDict, model, loss: LossConfig, batch, *, forward=torch_loss):
+    weights = list(model.parameters())
+    averages = [p.detach().clone() for p in weights]
+    update = torch_updater(stage)
+
+    def train():
+        for p in weights:
+            p.grad = None
+        value, _ = forward(model, as_tensors(batch), draw(loss, len(batch["image"])), loss)
+        value.backward()
+        update(model)
+        with torch.no_grad():
+            torch._foreach_lerp_(averages, weights, 1 - stage.ema)
+
+    return train
+
+
+def fastest(result: dict) -> str:
+    """The PyTorch contestant with the least median time."""
+    return min((k for k in result if k != "jaxvision"), key=lambda k: result[k]["wall_ms"])
+
+
+def turns(trainers: dict, rounds: int, steps: int) -> dict:
+    """Median and least wall milliseconds, and median CPU milliseconds, of a step of each."""
+    times = {name: [] for name in trainers}
+    for i in range(rounds + 2):
+        for name, train in trainers.items():
+            train()
+            wall, cpu = time.perf_counter(), time.process_time()
+            for _ in range(steps):
+                train()
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            if i >= 2:
+                times[name].append((1e3 * wall / steps, 1e3 * cpu / steps))
+    result = {}
+    for name, pairs in times.items():
+        wall, cpu = zip(*pairs, strict=True)
+        figures = (statistics.median(wall), min(wall), statistics.median(cpu))
+        names = ("wall_ms", "least_wall_ms", "cpu_ms")
+        result[name] = {k: round(x, 2) for k, x in zip(names, figures, strict=True)}
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=3, help="timed steps of a turn")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile too (needs a C++ compiler)"
+    )
+    parser.add_argument("--out", default=HERE / "results" / "train_step.json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if hasattr(os, "sched_setaffinity"):  # XLA starts as many threads as it sees cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    os.environ["JAX_PLATFORMS"] = "cpu"  # what the config looks at
+    jax.config.update("jax_platforms", "cpu")
+
+    config = runpy.run_path(str(HERE.parent / "configs" / "cofnet.py"))["get_config"]()
+    config.model.size = (args.size, args.size)
+    cfg = configs.from_config(CofnetConfig, config.model, classes=len(CLASSES))
+    loss = configs.from_config(LossConfig, config.loss)
+    batch = example_batch(cfg.size, args.batch, config.data.max_boxes)
+    train, params, optimizer = jax_trainer(config, cfg, loss, batch)
+
+    scans = {"step loop": StepLoop.apply}
+    if importlib.util.find_spec("mambapy"):
+        from mambapy.pscan import pscan
+
+        scans["pscan"] = pscan
+    trainers, models = {"jaxvision": train}, {}
+    for (scan, function), (layout, form) in itertools.product(scans.items(), LAYOUTS.items()):
+        name, kind = f"torch, {scan}, {layout}", {"scan": function, "layout": form}
+        update = torch_updater(config.stages.detect)
+        found = compare(cfg, loss, params, batch, optimizer=optimizer, updater=update, **kind)
+        print(f"{name}: differs by", ", ".join(f"{k} {v:.1e}" for k, v in found.items()))
+        refuse(found)
+        models[name] = TorchCOFNet(cfg, **kind)
+        models[name].load_state_dict(convert(params))
+        trainers[name] = torch_trainer(config.stages.detect, models[name], loss, batch)
+    if args.compile:
+        best = fastest(turns(trainers, rounds=3, steps=1))
+        trainers[f"{best}, compiled"] = torch_trainer(
+            config.stages.detect, models[best], loss, batch, forward=torch.compile(torch_loss)
+        )
+
+    result = turns(trainers, args.rounds, args.steps)
+    counts = {
+        "jaxvision": sum(x.size for x in jax.tree.leaves(params)),
+        "torch": sum(p.numel() for p in models[name].parameters()),
+    }
+    if len(set(counts.values())) > 1:
+        raise SystemExit(f"error: parameters differ in number: {counts}")
+    best, ours = fastest(result), result["jaxvision"]
+    ratios = {k: round(result[best][k] / ours[k], 2) for k in ours}
+    versions = {"jax": jax.__version__, "torch": torch.__version__}
+    print(
+        f"\n{args.size} px, batch {args.batch}, {counts['jaxvision']:,} parameters each, {hardware()}, "
+        f"{args.threads} threads, {versions}, medians of {args.rounds} rounds, ms a step"
+    )
+    print(f"{'':40}{'wall':>9}{'least':>9}{'CPU':>9}")
+    for name, times in result.items():
+        print(f"{name:40}" + "".join(f"{x:9.1f}" for x in times.values()))
+    print(f"{best!r} takes {ratios['wall_ms']} times jaxvision's time")
+    record = {
+        "size": args.size,
+        "batch": args.batch,
+        "parameters": counts,
+        "hardware": hardware(),
+        "threads": args.threads,
+        "versions": versions,
+        "rounds": args.rounds,
+        "steps_a_round": args.steps,
+        "ms_a_step": result,
+        "fastest_peer": best,
+        "peer_over_jaxvision": ratios,
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"written to {args.out}")
+
+
+if __name__ == "__main__":
+    main()
