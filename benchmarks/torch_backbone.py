@@ -21,7 +21,7 @@ LayerNorm = functools.partial(nn.LayerNorm, eps=1e-6)
 
 
 class Conv(nn.Conv2d):
-    """Convolution of `[b h w c]` with 'same' padding as XLA places it, which is lopsided for strides."""
+    """Convolution of `[b h w c]`, 'same' padding as XLA places it: lopsided where it is odd."""
 
     layout = torch.channels_last
 

@@ -1,4 +1,4 @@
-"""COFNet in PyTorch: the architecture of `jaxvision.cofnet.model` (x0 objective, continuous scale field).
+"""`jaxvision.cofnet.model` in PyTorch: x0 objective, continuous scale field, float32.
 
 `train_step.py` compares the two and checks that they are the same function. Where PyTorch is faster
 in

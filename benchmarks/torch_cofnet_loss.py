@@ -65,7 +65,7 @@ def alpha_bars(name):
 @torch.no_grad()
 def starting_boxes(model, head, batch, draws, cfg) -> Slots:
     valid, signal = batch["valid"], model.cfg.signal
-    order = (~valid).to(torch.uint8).argsort(1, stable=True)
+    order = (~valid).to(torch.uint8).argsort(dim=1, stable=True)
     rows = order.gather(1, torch.arange(cfg.n_aligned) % valid.sum(1, keepdim=True).clamp(min=1))
     learned = proposals(head, model.shapes, max(cfg.n_learned, 1))[:, : cfg.n_learned]
     boxes = torch.cat([rows_of(batch["boxes"], rows), learned, draws.boxes], 1)

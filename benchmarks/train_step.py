@@ -1,18 +1,18 @@
-"""One training step of COFNet on a CPU: jaxvision against the same architecture in PyTorch, in one run.
+"""One training step of COFNet on a CPU: jaxvision and PyTorch, same architecture, in one run.
 
     uv run --with torch --with mambapy python benchmarks/train_step.py
-    python benchmarks/train_step.py --threads 1        # where torch and mambapy are installed
+    python benchmarks/train_step.py --threads 1    # where torch and mambapy are installed
 
-Neither torch nor mambapy is a dependency of the project; without mambapy (mamba.py, MIT) its `pscan`
-does not take part. The model and the optimizer are those of `configs/cofnet.py` on a CPU, the
-batch is random. A step is forward, backward, clipping, AdamW and the average of the parameters, from a
-NumPy batch. Before anything is timed, both get the same weights and the same random draws, and their
-outputs, losses, gradients and updates are compared (train_step_parity.py).
+Neither torch nor mambapy is a dependency of the project; without mambapy (mamba.py, MIT) its
+`pscan` does not take part. Model and optimizer are those of `configs/cofnet.py` on a CPU, the batch
+is random. A step is forward, backward, clipping, AdamW and the average of the parameters, from a
+NumPy batch. Before anything is timed, both get the same weights and the same random draws, and
+their outputs, losses, gradients and updates are compared (train_step_parity.py).
 
-PyTorch runs eagerly with each scan (a step loop with a gradient of its own, `pscan`) in each layout of
-convolutions; the fastest is its figure. `--compile` adds torch.compile of the fastest. Contestants take
-turns, each turn an untimed step and some timed ones, so that other load falls on all alike. Both have
-the same cores and number of threads.
+PyTorch runs eagerly with each scan (a step loop with a gradient of its own, `pscan`) in each layout
+of convolutions; the fastest is its figure. `--compile` adds torch.compile of the fastest.
+Contestants take turns, each turn an untimed step and some timed ones, so that other load falls on
+all alike. All have the same cores and number of threads.
 """
 
 import argparse
@@ -29,14 +29,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import torch
-from ml_collections import ConfigDict
 from scan_cpu import hardware
 from torch_backbone import StepLoop
 from torch_cofnet import COFNet as TorchCOFNet
 from torch_cofnet import convert
 from torch_cofnet_loss import detection_loss as torch_loss
-from torch_cofnet_loss import draw
-from train_step_parity import as_tensors, compare, refuse
+from torch_step import torch_trainer, torch_updater
+from train_step_parity import differences, reference, refuse
 
 from jaxvision import config as configs
 from jaxvision import sharding
@@ -48,7 +47,6 @@ from jaxvision.stage import Objective, Stage
 from jaxvision.step import build
 
 HERE = Path(__file__).parent
-NOT_DECAYED = ("position", "log_decay")  # besides vectors
 LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
 
@@ -102,44 +100,6 @@ def jax_trainer(config, cfg: CofnetConfig, loss: LossConfig, batch):
     return train, params, objective.optimizer
 
 
-def torch_updater(stage: ConfigDict):
-    """PyTorch's clipping and AdamW: `update(model)`, whose optimizer is made at its first call."""
-    made = []
-
-    def update(model):
-        named = dict(model.named_parameters())
-        if not made:
-            bare = [k for k, p in named.items() if p.ndim == 1 or k.endswith(NOT_DECAYED)]
-            groups = [
-                {"params": [p for k, p in named.items() if k not in bare]},
-                {"params": [named[k] for k in bare], "weight_decay": 0.0},
-            ]
-            rate = float(configs.schedule(stage)(0))  # it stays: a schedule costs nothing
-            decay = stage.weight_decay
-            made.append(torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True))
-        torch.nn.utils.clip_grad_norm_(named.values(), stage.clip)
-        made[0].step()
-
-    return update
-
-
-def torch_trainer(stage: ConfigDict, model, loss: LossConfig, batch, *, forward=torch_loss):
-    weights = list(model.parameters())
-    averages = [p.detach().clone() for p in weights]
-    update = torch_updater(stage)
-
-    def train():
-        for p in weights:
-            p.grad = None
-        value, _ = forward(model, as_tensors(batch), draw(loss, len(batch["image"])), loss)
-        value.backward()
-        update(model)
-        with torch.no_grad():
-            torch._foreach_lerp_(averages, weights, 1 - stage.ema)
-
-    return train
-
-
 def fastest(result: dict) -> str:
     """The PyTorch contestant with the least median time."""
     return min((k for k in result if k != "jaxvision"), key=lambda k: result[k]["wall_ms"])
@@ -173,9 +133,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=3, help="timed steps of a turn")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--compile", action="store_true", help="torch.compile too (needs a C++ compiler)"
-    )
+    parser.add_argument("--compile", action="store_true", help="also by a C++ compiler")
     parser.add_argument("--out", default=HERE / "results" / "train_step.json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -196,21 +154,20 @@ def main() -> None:
         from mambapy.pscan import pscan
 
         scans["pscan"] = pscan
-    trainers, models = {"jaxvision": train}, {}
+    expected = reference(cfg, loss, params, batch, optimizer)
+    trainers, models, stage = {"jaxvision": train}, {}, config.stages.detect
     for (scan, function), (layout, form) in itertools.product(scans.items(), LAYOUTS.items()):
-        name, kind = f"torch, {scan}, {layout}", {"scan": function, "layout": form}
-        update = torch_updater(config.stages.detect)
-        found = compare(cfg, loss, params, batch, optimizer=optimizer, updater=update, **kind)
+        name = f"torch, {scan}, {layout}"
+        models[name] = model = TorchCOFNet(cfg, scan=function, layout=form)
+        found = differences(expected, model, loss, batch, torch_updater(model, stage))
         print(f"{name}: differs by", ", ".join(f"{k} {v:.1e}" for k, v in found.items()))
         refuse(found)
-        models[name] = TorchCOFNet(cfg, **kind)
-        models[name].load_state_dict(convert(params))
-        trainers[name] = torch_trainer(config.stages.detect, models[name], loss, batch)
+        model.load_state_dict(convert(params))
+        trainers[name] = torch_trainer(model, stage, loss, batch)
     if args.compile:
         best = fastest(turns(trainers, rounds=3, steps=1))
-        trainers[f"{best}, compiled"] = torch_trainer(
-            config.stages.detect, models[best], loss, batch, forward=torch.compile(torch_loss)
-        )
+        forward = torch.compile(torch_loss)
+        trainers[f"{best}, compiled"] = torch_trainer(models[best], stage, loss, batch, forward)
 
     result = turns(trainers, args.rounds, args.steps)
     counts = {
@@ -223,8 +180,8 @@ def main() -> None:
     ratios = {k: round(result[best][k] / ours[k], 2) for k in ours}
     versions = {"jax": jax.__version__, "torch": torch.__version__}
     print(
-        f"\n{args.size} px, batch {args.batch}, {counts['jaxvision']:,} parameters each, {hardware()}, "
-        f"{args.threads} threads, {versions}, medians of {args.rounds} rounds, ms a step"
+        f"\n{args.size} px, batch {args.batch}, {counts['jaxvision']:,} parameters each, "
+        f"{hardware()}, {args.threads} threads, {versions}; ms a step, {args.rounds} rounds"
     )
     print(f"{'':40}{'wall':>9}{'least':>9}{'CPU':>9}")
     for name, times in result.items():

@@ -1,93 +1,97 @@
-"""Checks that COFNet in PyTorch and in jaxvision are one function, and train by one rule."""
+"""Checks that COFNet in PyTorch and in jaxvision are one function, and learn by one rule."""
 
-import functools
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 import torch
 from flax import nnx
 from torch_cofnet import COFNet as TorchCOFNet
 from torch_cofnet import convert
 from torch_cofnet_loss import Draws, detection_loss, starting_boxes
+from torch_step import as_tensors
 
 from jaxvision.cofnet import loss as ours
 from jaxvision.cofnet.loss import LossConfig
 from jaxvision.cofnet.model import COFNet, CofnetConfig
 
-FORWARD = 1e-4  # of the largest value: float32 rounding through some twenty layers
-GRADIENT = 1e-3  # the same through as many again
-UPDATE = 1e-5
+LIMITS = {"gradients": 1e-3, "update": 1e-4}  # of the largest value
+FORWARD = 1e-4
 
 
-def compare(
-    cfg: CofnetConfig, loss: LossConfig, params, batch, *, optimizer, scan, layout, updater
-) -> dict[str, float]:
-    """Largest relative differences between the two, by quantity.
+class Reference(NamedTuple):
+    """What jaxvision computes: parameters, gradients and updates by PyTorch's names."""
 
-    Parameters are moved off their start first, since many start at zero and would hide what they
-    multiply. JAX's times, placeholder boxes and noise are passed to PyTorch; `updater(model)` is
-    PyTorch's optimizer step, given JAX's gradients.
+    params: dict[str, torch.Tensor]
+    head: dict[str, jax.Array]
+    state: dict[str, jax.Array]
+    refined: Any
+    loss: jax.Array
+    gradients: dict[str, torch.Tensor]
+    updates: dict[str, torch.Tensor]
+
+
+def reference(cfg: CofnetConfig, loss: LossConfig, params, batch, optimizer) -> Reference:
+    """Runs jaxvision's model on parameters near `params`.
+
+    Many parameters start at zero and would hide what they multiply: all are moved first.
     """
     rng = np.random.default_rng(1)
-    shift = lambda x: np.asarray(x) + 0.02 * rng.standard_normal(x.shape).astype("float32")  # noqa: E731
-    params = jax.tree.map(shift, params)
+    params = jax.tree.map(lambda x: x + np.float32(0.02) * rng.normal(size=x.shape), params)
+    params = jax.tree.map(lambda x: x.astype(np.float32), params)
     graph = nnx.graphdef(nnx.eval_shape(lambda: COFNet(cfg, rngs=nnx.Rngs(0))))
 
-    @jax.jit
-    def outputs(params):
+    def outputs(params, batch):
         model = nnx.merge(graph, params, {})
         fields = model.encode(batch["image"])
-        key = nnx.Rngs(7).slots()
+        key = nnx.Rngs(7).slots()  # as detection_loss draws it
         state, _ = ours.starting_boxes(model, fields, batch, key, loss.slots)
-        out = model.denoise(fields, state["x"], state["t"])
-        return fields.dense, state, {"boxes": out.boxes, "logits": out.logits}
+        return fields.dense, state, model.denoise(fields, state["x"], state["t"])
 
-    @functools.partial(jax.value_and_grad)
-    def loss_of(params):
+    def loss_of(params, batch):
         return ours.detection_loss(nnx.merge(graph, params, {}), batch, nnx.Rngs(7), cfg=loss)[0]
 
-    head, state, refined = outputs(params)
-    value, gradients = jax.jit(loss_of)(params)
+    value, gradients = jax.jit(jax.value_and_grad(loss_of))(params, batch)
     updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(params), params)
-    updated = convert(optax.apply_updates(params, updates))
-    gradients = convert(gradients)
+    named, gradients, updates = map(convert, (params, gradients, updates))
+    return Reference(named, *jax.jit(outputs)(params, batch), value, gradients, updates)
 
-    model = TorchCOFNet(cfg, scan=scan, layout=layout)
-    model.load_state_dict(convert(params))
-    tensors = as_tensors(batch)
-    rest = loss.slots.count - loss.slots.n_aligned - loss.slots.n_learned
-    x0, noise, t = (torch.tensor(np.asarray(state[k])) for k in ("x0", "noise", "t"))
-    placeholders = (x0[:, loss.slots.count - rest :] / cfg.signal + 1) / 2
-    draws = Draws(t.long(), placeholders, noise)
-    levels, peer_head = model.encode(tensors["image"])
-    slots = starting_boxes(model, peer_head, tensors, draws, loss.slots)
+
+def differences(
+    expected: Reference, model: TorchCOFNet, loss: LossConfig, batch, update
+) -> dict[str, float]:
+    """Largest differences of PyTorch's model, by quantity, relative to the largest value of each.
+
+    The model gets jaxvision's parameters, times, placeholder boxes and noise, and `update`, its
+    optimizer's step, jaxvision's gradients.
+    """
+    model.load_state_dict(expected.params)
+    batch = as_tensors(batch)
+    x0, noise, t = (torch.tensor(np.asarray(expected.state[k])) for k in ("x0", "noise", "t"))
+    first = loss.slots.n_aligned + loss.slots.n_learned
+    draws = Draws(t.long(), (x0[:, first:] / model.cfg.signal + 1) / 2, noise)
+    levels, head = model.encode(batch["image"])
+    slots = starting_boxes(model, head, batch, draws, loss.slots)
     boxes, logits = model.denoise(levels, slots.x, slots.t)
-    peer_value, _ = detection_loss(model, tensors, draws, loss)
-    peer_value.backward()
+    value, _ = detection_loss(model, batch, draws, loss)
+    value.backward()
     named = dict(model.named_parameters())
-    by_gradient = {k: difference(p.grad, gradients[k]) for k, p in named.items()}
-    for k, p in named.items():
-        p.grad.copy_(gradients[k])
+    gradients = [difference(p.grad, expected.gradients[k]) for k, p in named.items()]
     before = {k: p.detach().clone() for k, p in named.items()}
-    updater(model)
-    by_update = [difference(p - before[k], updated[k] - before[k]) for k, p in named.items()]
+    for k, p in named.items():
+        p.grad.copy_(expected.gradients[k])
+    update()
+    updates = [difference(p - before[k], expected.updates[k]) for k, p in named.items()]
     return {
-        "dense logits": difference(peer_head["logits"], head["logits"]),
-        "dense boxes": difference(peer_head["boxes"], head["boxes"]),
-        "noised slots": difference(slots.x, state["x"]),
-        "refined boxes": max(map(difference, boxes, refined["boxes"])),
-        "refined logits": max(map(difference, logits, refined["logits"])),
-        "loss": difference(peer_value, value),
-        "gradients": max(by_gradient.values()),
-        "update": max(by_update),
+        "dense logits": difference(head["logits"], expected.head["logits"]),
+        "dense boxes": difference(head["boxes"], expected.head["boxes"]),
+        "noised slots": difference(slots.x, expected.state["x"]),
+        "refined boxes": max(map(difference, boxes, expected.refined.boxes)),
+        "refined logits": max(map(difference, logits, expected.refined.logits)),
+        "loss": difference(value, expected.loss),
+        "gradients": max(gradients),
+        "update": max(updates),
     }
-
-
-def as_tensors(batch) -> dict[str, torch.Tensor]:
-    """A NumPy batch as tensors that share its memory; labels as PyTorch's index type."""
-    tensors = {k: torch.from_numpy(x) for k, x in batch.items()}
-    return tensors | {"labels": tensors["labels"].long()}
 
 
 def difference(a, b) -> float:
@@ -99,9 +103,8 @@ def difference(a, b) -> float:
 
 def refuse(differences: dict[str, float]) -> None:
     """Ends the program if they are not one function."""
-    limits = {"gradients": GRADIENT, "update": UPDATE}
     for name, value in differences.items():
-        if not value <= limits.get(name, FORWARD):
+        if not value <= LIMITS.get(name, FORWARD):
             raise SystemExit(
                 f"error: {name} differ by {value:.1e} of the largest value: not the same model, "
                 "no use in timing it"

@@ -90,14 +90,14 @@ def get_config(preset: str = "base"):
         val={"coco": "val2017"}.get(preset, "val"),
         max_boxes={"coco": 100, "tiny": 16}.get(preset, 40),
         scenes=scenes,
-        augment=dict(scale=(0.8, 1.4)) if preset == "base" else {},
+        augment=dict(scale=(0.8, 1.4), copy_paste=0.5) if preset == "base" else {},
     )
     config.data = fields_of(DataConfig, data)
 
     schedule = dict(  # steps, batch, learning rate
-        base=(20_000, 32, 5e-4) if gpu else (1_000, 16, 1.5e-3),
+        base=(20_000, 32, 5e-4) if gpu else (2_000, 8, 1e-3),
         coco=(450_000, 64, 2e-4),
-        skywatch=(20_000, 32, 5e-4) if gpu else (3_000, 16, 1.5e-3),
+        skywatch=(20_000, 32, 5e-4) if gpu else (6_000, 8, 1e-3),
         tiny=(20, 4, 1e-3),
     )
     steps, batch, lr = schedule[preset]

@@ -20,13 +20,13 @@ from jaxvision.evaluate import evaluate
 from jaxvision.hooks import Hook
 from jaxvision.record import Record
 from jaxvision.stage import Stage
-from jaxvision.start import FRESH, begin, overview, restore_model
+from jaxvision.start import FRESH, begin, overview, restore_model, restore_state
 from jaxvision.step import Program, TrainState, build
 from jaxvision.trace import Trace
 from jaxvision.watch import Watch, pack
 from jaxvision.writer import Silent, Writer
 
-__all__ = ["evaluate", "fit", "restore_model"]
+__all__ = ["evaluate", "fit", "restore_model", "restore_state"]
 
 PICTURES = 8  # of an evaluation, shown in TensorBoard
 

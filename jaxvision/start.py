@@ -52,8 +52,13 @@ def restore_model(stage: Stage, workdir: Path, *, prefer: str = "best") -> tuple
     From the best checkpoint if the stage names a metric, else the latest; with the averaged
     parameters if there are any.
     """
-    program = build(stage)
-    like = jax.eval_shape(program.init, jax.random.key(stage.seed))
+    state = restore_state(stage, workdir, prefer=prefer)
+    return build(stage).apply(state), int(state.step)
+
+
+def restore_state(stage: Stage, workdir: Path, *, prefer: str = "best") -> TrainState:
+    """The state of a trained stage, without its optimizer's: what `evaluate` takes."""
+    like = jax.eval_shape(build(stage).init, jax.random.key(stage.seed))
     found, step = checkpoint.find(Path(workdir) / stage.name, prefer)
     items = ("params", "model_state", "ema")
     there = found.load(step, items)
@@ -68,8 +73,7 @@ def restore_model(stage: Stage, workdir: Path, *, prefer: str = "best") -> tuple
             )
         leaves = [jnp.asarray(there[item][name]) for name in flatten(wanted)]
         parts[item] = jax.tree.unflatten(jax.tree.structure(wanted), leaves)
-    state = TrainState(step=jnp.int32(step), opt_state=None, **parts)
-    return program.apply(state), step
+    return TrainState(step=jnp.int32(step), opt_state=None, **parts)
 
 
 def overview(state: TrainState, labels: Any) -> tuple[str, str]:

@@ -131,9 +131,7 @@ def test_devices_by_name():
         distributed.start("gpuu")
 
 
-@pytest.mark.parametrize(
-    "device, mend", [("gpu", "uv run --extra cuda"), ("tpu", "--device=auto")]
-)
+@pytest.mark.parametrize("device, mend", [("gpu", "uv run --extra cuda"), ("tpu", "--device=auto")])
 def test_a_device_that_is_not_there_is_named_with_what_is(device, mend, monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: jax.local_devices(backend="cpu"))
     with pytest.raises(ValueError) as error:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jaxvision import launch
 
@@ -65,7 +66,7 @@ def test_local_gives_each_process_a_gpu(fake):
 
 def test_local_ends_all_processes_with_one_that_fails(fake):
     done = start("local.sh", PYTHON=fake, PROCESSES="3", FAILS="1")
-    assert done.returncode == 3 and len(done.stdout.splitlines()) == 3
+    assert done.returncode == 3  # within `timeout`: the others would sleep for longer
 
 
 def test_local_passes_a_sigterm_on(fake):
@@ -121,7 +122,6 @@ def test_slurm_wants_to_be_submitted():
 
 
 def test_the_kubernetes_job_is_whole():
-    yaml = pytest.importorskip("yaml")
     service, job = yaml.safe_load_all((ROOT / "launch" / "k8s.yaml").read_text())
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     (container,) = pod["containers"]

@@ -11,7 +11,7 @@ import toy
 
 from jaxvision.stage import Experiment
 
-CONFIG = '''
+CONFIG = """
 from jaxvision.config import base
 
 PRESETS = ("base", "tiny")
@@ -27,7 +27,7 @@ def get_config(preset="base"):
     for name in config.run:
         config.stages[name] = dict(steps=4, batch=16, lr=1e-2)
     return config
-'''
+"""
 
 
 def build(config):

@@ -65,7 +65,7 @@ def starting_boxes(model: COFNet, fields, batch, key: jax.Array, cfg: SlotConfig
 
 def refine_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
     """Every round: boxes to their object, class scores to the IoU reached; and the noise loss."""
-    n, aligned = cfg.slots.count, cfg.slots.n_aligned
+    aligned = cfg.slots.n_aligned
     has_object = jnp.broadcast_to(batch["valid"].any(1)[:, None], rows.shape)
     box_total = class_total = 0.0
     for boxes, logits in zip(out.boxes, out.logits, strict=True):
@@ -95,7 +95,6 @@ def refine_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
         "class": class_total / rounds,
         "noise": noise,
         "iou": mean_iou / jnp.maximum(positive[:, :aligned].sum(), 1),
-        "slots": jnp.asarray(n, jnp.float32),
     }
     return loss, logs
 
