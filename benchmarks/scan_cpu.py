@@ -10,9 +10,9 @@ the file.
 
 All read the same numbers, and their outputs are compared first. Rounds alternate, so that other
 load falls on all alike; figures are medians, besides the least CPU time, which other load disturbs
-least. CPU time counts every thread of this process. Temporary memory is XLA's own account of it. The
-exp floor is one core's time for the b l d n exponentials alone, operands in the cache: a scan that
-takes each of them once cannot be faster.
+least. CPU time counts every thread of this process. Temporary memory is XLA's own account of it.
+The exp floor is one core's time for the b l d n exponentials alone, operands in the cache: a scan
+that takes each of them once cannot be faster.
 """
 
 import argparse

@@ -44,7 +44,9 @@ class ContinuousScaleField(nn.Module):
         distance = scales[..., None] * (count - 1) - torch.arange(count)
         sharpness = csf.ContinuousScaleField.sharpness
         weights = (self.level_logits(embedding) - sharpness * distance**2).softmax(-1)
-        mixed = sum(v * weights[..., i, None] for i, v in enumerate(values))
+        mixed = values[0] * weights[..., 0, None]
+        for i, value in enumerate(values[1:], 1):
+            mixed = torch.addcmul(mixed, value, weights[..., i, None])
         gain, offset = self.film(embedding).chunk(2, -1)
         return torch.addcmul(offset, F.layer_norm(mixed, mixed.shape[-1:], eps=1e-6), 1 + gain)
 

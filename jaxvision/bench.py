@@ -39,7 +39,6 @@ PEAKS = {
     "L4": (121, 60),
     "T4": (None, 8.1),
     "V100": (None, 15.7),
-    "RTX 3090": (71, 36),
     "RTX 4090": (165, 83),
     "TPU v4": (275, None),
     "TPU v5 lite": (197, None),
@@ -81,10 +80,11 @@ def measure(
         if stage.objectives:
             runs["train"], programs["train"] = training(stage, mesh, first, rules)
         runs["forward"], programs["forward"] = inference(experiment, stage, mesh, rows)
-        for name, seconds in interleaved(runs).items():
+        for name, seconds in interleaved(runs, repeats=REPEATS, seconds=SECONDS).items():
             programs[name] |= rates(programs[name], seconds, rows, peak)
     result |= programs
-    result["loader"] = {"examples_per_s": loader_rate(stage, workers), "workers": workers}
+    rate = loader_rate(stage, workers, seconds=LOADER_SECONDS)
+    result["loader"] = {"examples_per_s": rate, "workers": workers}
     if stats := device.memory_stats():
         result["peak_memory_bytes"] = stats.get("peak_bytes_in_use")
     return result
@@ -146,7 +146,7 @@ def compile_timed(function: Callable, *args: Any) -> tuple[Callable, dict[str, A
 
 
 def interleaved(
-    runs: Mapping[str, Callable[[], Any]], *, repeats: int = REPEATS, seconds: float = SECONDS
+    runs: Mapping[str, Callable[[], Any]], *, repeats: int, seconds: float
 ) -> dict[str, list[float]]:
     """Seconds a call, of `repeats` blocks of calls, the functions taking turns."""
     counts = {}
@@ -181,7 +181,7 @@ def rates(
     }
 
 
-def loader_rate(stage: Stage, workers: int, *, seconds: float = LOADER_SECONDS) -> float:
+def loader_rate(stage: Stage, workers: int, *, seconds: float) -> float:
     """Examples a second that the stage's training data gives by itself, in all processes."""
     batches = iterate(stage.data("train"), workers=workers)
     try:
@@ -226,20 +226,20 @@ def table(result: Mapping[str, Any]) -> str:
         "compile": ("compile_seconds", "{:.1f} s", 1),
         "steps/s": ("steps_per_s", "{:.3g}", 1),
         "examples/s": ("examples_per_s", "{:.3g}", 1),
-        "GFLOP a step": ("flops", "{:.3g}", 1e-9),
-        "GB a step": ("bytes", "{:.3g}", 1e-9),
-        "TFLOP/s": ("flops_per_s", "{:.3g}", 1e-12),
+        "GFLOP a step, device": ("flops", "{:.3g}", 1e-9),
+        "GB a step, device": ("bytes", "{:.3g}", 1e-9),
+        "TFLOP/s a device": ("flops_per_s", "{:.3g}", 1e-12),
         "utilisation": ("utilisation", "{:.1%}", 1),
-        "memory (XLA)": ("memory_bytes", "{:.0f} MiB", 2**-20),
+        "memory a device": ("memory_bytes", "{:.0f} MiB", 2**-20),
     }
     for label, (key, form, scale) in lines.items():
         values = [result[name].get(key) for name in rows[0][1:]]
         rows.append((label, *("unknown" if v is None else form.format(v * scale) for v in values)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    text = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
-        for row in rows
-    ]
+    text = []
+    for label, *cells in rows:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        text.append("  ".join([label.ljust(widths[0]), *padded]))
     head = (
         f"{result['hardware']} × {result['devices']}, JAX {result['jax']}, {result['dtype']}, "
         f"batch {result['batch']}"

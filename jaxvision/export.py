@@ -8,11 +8,13 @@ compiles fast), `model.json` (what goes in and out). To run it, a program needs 
     params = dict(np.load("params.npz"))
     outputs = program.call(params, {"image": images})
 
-ONNX is one file with the parameters inside.
+ONNX is one file with the parameters inside, for batches of the example's size (one image): the
+converter cannot keep all shapes symbolic.
 """
 
 import importlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +25,8 @@ import numpy as np
 from flax import nnx
 from jax import export as jax_export
 
-from jaxvision.checkpoint import flatten
+from jaxvision.names import flatten
+from jaxvision.plain import plain
 from jaxvision.stage import Batch
 
 BATCHES = (1, 3)  # sizes at which an export is compared with the original
@@ -32,6 +35,7 @@ Forward = Callable[[nnx.Module, Batch], Mapping[str, jax.Array]]
 # ordered by score or thresholded, equal to rounding still means that single rows may change places:
 # those are counted, and few must be so.
 RTOL, OUTLIERS = 1e-3, 0.01
+CONVERSION_ERRORS = (NotImplementedError, TypeError, ValueError, RuntimeError, KeyError, IndexError)
 
 
 def export(
@@ -88,7 +92,7 @@ def export_onnx(
     *,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Writes ONNX that takes any batch size, and compares it in onnxruntime with `forward`."""
+    """Writes ONNX for batches of the example's size, compared in onnxruntime with `forward`."""
     jax2onnx, onnxruntime = _extra("jax2onnx"), _extra("onnxruntime")
     call, params = functional(forward, model)
     names = sorted(example)
@@ -98,25 +102,35 @@ def export_onnx(
         out = call(params, dict(zip(names, arrays, strict=True)))
         return tuple(out[name] for name in outputs)
 
-    shapes = [jax.ShapeDtypeStruct(("b", *example[k].shape[1:]), example[k].dtype) for k in names]
+    shapes = [jax.ShapeDtypeStruct(example[k].shape, example[k].dtype) for k in names]
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # a warning for each shape it leaves out
     try:
-        converted = jax2onnx.to_onnx(positional, shapes, input_names=names, output_names=outputs)
-    except NotImplementedError as error:
-        raise ValueError(
-            f"ONNX cannot express this model: {error}; set config.onnx to settings that avoid it, or "
-            "export StableHLO"
-        ) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, converted.SerializeToString())
+        converted = jax2onnx.to_onnx(
+            plain(positional, *shapes), shapes, input_names=names, output_names=outputs
+        )
+    except CONVERSION_ERRORS as error:
+        raise ValueError(_inexpressible(error)) from error
+    content = converted.SerializeToString()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    runtime = onnxruntime.capi.onnxruntime_pybind11_state
+    try:
+        session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+    except (runtime.Fail, runtime.InvalidGraph, runtime.NotImplemented) as error:
+        raise ValueError(_inexpressible(error)) from error
 
     def run(inputs):
         return dict(zip(outputs, session.run(outputs, dict(inputs)), strict=True))
 
-    compare(lambda inputs: jax.jit(call)(params, inputs), run, example, say=say)
-    say(f"done: {path}, any batch size; inputs {', '.join(_described(example))}")
+    rows = next(iter(example.values())).shape[0]
+    original = lambda inputs: jax.jit(call)(params, inputs)  # noqa: E731
+    compare(original, run, example, batches=(rows,), say=say)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, content)
+    inputs = ", ".join(f"{k} {example[k].dtype}{_dims(example[k].shape)}" for k in names)
+    say(f"done: {path}; inputs {inputs}")
     return path
 
 
@@ -133,7 +147,12 @@ def functional(forward: Forward, model: nnx.Module) -> tuple[Callable, dict[str,
 
 
 def compare(
-    original: Callable, copy: Callable, example: Batch, *, say: Callable[[str], None]
+    original: Callable,
+    copy: Callable,
+    example: Batch,
+    *,
+    batches: Sequence[int] = BATCHES,
+    say: Callable[[str], None],
 ) -> float:
     """The largest difference between two functions of a batch; raises where it is no rounding.
 
@@ -141,7 +160,7 @@ def compare(
     ones; the rest is repeated from the example.
     """
     worst = 0.0
-    for size in BATCHES:
+    for size in batches:
         inputs = random_batch(example, size)
         expected, found = jax.device_get(original(inputs)), jax.device_get(copy(inputs))
         for name, e in expected.items():
@@ -187,6 +206,14 @@ def _extra(name: str):
         ) from error
 
 
+def _inexpressible(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return (
+        f"ONNX cannot express this model: {lines[0]}; set config.onnx to settings that avoid it "
+        "(a scan's backend 'reference', for one), or export StableHLO"
+    )
+
+
 def _write(path: Path, content: bytes) -> None:
     new = path.with_name(f".{path.name}")
     new.write_bytes(content)
@@ -203,7 +230,3 @@ def _dims(shape) -> str:
 
 def _type(x) -> str:
     return f"{x.dtype}{_dims(('b', *x.shape[1:]))}"
-
-
-def _described(example: Batch) -> list[str]:
-    return [f"{name} {_type(x)}" for name, x in sorted(example.items())]

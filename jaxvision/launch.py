@@ -190,7 +190,8 @@ def build(config: ConfigDict):
         with config.unlocked():
             return task.build(config)
     except KeyError as error:
-        raise ValueError(f"the config of {config.system!r} lacks {error.args[0]}") from error
+        lacking = str(error.args[0]).splitlines()[0]
+        raise ValueError(f"the config of {config.system!r} lacks {lacking}") from error
 
 
 def inputs_from(given: Sequence[str]) -> list[Path]:

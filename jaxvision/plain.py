@@ -2,9 +2,9 @@
 
 `jax2onnx` replaces some functions of JAX while it traces a model (`nnx.max_pool`,
 `jax.lax.fori_loop`) and stumbles over its own replacements. Traced before, a program shows it
-primitives alone. Here they
-are simplified further: what no input reaches becomes a constant (random numbers of a fixed key
-among it), calls are inlined with their derivative rules left off, and unused results are dropped.
+primitives alone. Here they are simplified further: what no input reaches becomes a constant (random
+numbers of a fixed key among it), calls are inlined with their derivative rules left off, and unused
+results are dropped.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 """A run's config on its way in and out: config files, overrides, `config.json`."""
 
+import difflib
 import json
 import os
 import runpy
@@ -98,12 +99,13 @@ def _check_key(config: ConfigDict, key: str) -> None:
                 f"--config.{key}: {'.'.join(seen)} is a value, it has no keys below it"
             )
         if part not in node:
+            same = [k for k in _flat(config) if k.split(".")[-1] == key.split(".")[-1]]
             siblings = [".".join([*seen, name]) for name in node]
-            elsewhere = [k for k in _flat(config) if k.split(".")[-1] == key.split(".")[-1]]
             wanted = ".".join([*seen, part])
-            hint = nearest(wanted, siblings)
-            if "did you mean" not in hint and elsewhere:
-                hint = nearest(elsewhere[0], elsewhere)
+            like = max(
+                same, key=lambda k: difflib.SequenceMatcher(None, k, key).ratio(), default=""
+            )
+            hint = f"; did you mean {like!r}?" if like else nearest(wanted, siblings)
             raise ValueError(f"--config.{key}: the config has no key {wanted!r}{hint}")
         node, seen = node[part], [*seen, part]
     if isinstance(node, ConfigDict):

@@ -3,12 +3,11 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
-from flax import nnx
 from ml_collections import ConfigDict
 
 from jaxvision import bench as benchmark
@@ -19,9 +18,10 @@ from jaxvision.checkpoint import Checkpoints
 from jaxvision.config import mesh_from, rules_from
 from jaxvision.spelling import nearest
 from jaxvision.stage import Experiment, Stage
-from jaxvision.step import TrainState, build, split
+from jaxvision.step import TrainState, build
 from jaxvision.writer import RunWriter, Silent
 
+T = TypeVar("T")
 LAUNCH = "python -m jaxvision.launch"
 CHANGES_THE_MODEL = ("system", "model.", "data.names")
 HARMLESS = ("device", "log_every", "loader.", "profile.", "predict.", "onnx")
@@ -109,18 +109,12 @@ def where(job: Job, experiment: Experiment) -> str:
 
 def evaluate(job: Job, experiment: Experiment) -> None:
     """Measures a trained stage by all of its evals; tables and pictures land in its folder."""
-    stage, model, step = trained(job, experiment)
+    stage = chosen(job, experiment)
     if not stage.evals:
         raise ValueError(f"stage {stage.name!r} has no evaluation")
     mesh, program = mesh_from(job.config), build(stage)
-    params, model_state = jax.device_get(split(model))
-    state = TrainState(
-        step=jnp.int32(step),
-        params=params,
-        model_state=model_state,
-        opt_state=None,
-        ema=params if stage.ema else None,  # what is restored is the average already
-    )
+    state = trained(job, stage, loop.restore_state)
+    step = int(state.step)
     state = jax.device_put(state, sharding.infer(mesh, state, rules_from(job.config)))
     directory = job.workdir / stage.name / "eval" / str(step)
     found: dict[str, float] = {}
@@ -143,7 +137,7 @@ def predict(job: Job, experiment: Experiment, inputs: Sequence[Path]) -> None:
     """Runs a trained stage on files."""
     if jax.process_count() > 1:
         raise ValueError("predict runs in one process: start it with --num_processes=1")
-    _, model, _ = trained(job, experiment)
+    model, _ = trained(job, chosen(job, experiment), loop.restore_model)
     output = job.output or job.workdir / "predictions"
     count = 0
     for record in experiment.predict(model, inputs, output):
@@ -155,7 +149,8 @@ def predict(job: Job, experiment: Experiment, inputs: Sequence[Path]) -> None:
 
 def export(job: Job, experiment: Experiment, platforms: Sequence[str]) -> None:
     """Writes a trained stage as StableHLO."""
-    stage, model, step = trained(job, experiment)
+    stage = chosen(job, experiment)
+    model, step = trained(job, stage, loop.restore_model)
     folder = job.output or job.workdir / "export"
     about = dict(system=job.config.system, preset=job.config.preset, stage=stage.name, step=step)
     exporting.export(
@@ -166,7 +161,7 @@ def export(job: Job, experiment: Experiment, platforms: Sequence[str]) -> None:
 
 def export_onnx(job: Job, experiment: Experiment) -> None:
     """Writes a trained stage as ONNX."""
-    _, model, _ = trained(job, experiment)
+    model, _ = trained(job, chosen(job, experiment), loop.restore_model)
     path = job.output or job.workdir / "export" / "model.onnx"
     exporting.export_onnx(experiment.forward, model, experiment.example, path, say=say)
 
@@ -200,14 +195,14 @@ def chosen(job: Job, experiment: Experiment) -> Stage:
     return stages[job.stage or list(stages)[-1]]
 
 
-def trained(job: Job, experiment: Experiment) -> tuple[Stage, nnx.Module, int]:
-    """The stage that the command names, its model, and the step that the model is of."""
-    stage = chosen(job, experiment)
+def trained(job: Job, stage: Stage, restore: Callable[[Stage, Path], T]) -> T:
+    """What `restore` reads of the trained stage; says what is there if it has not been trained."""
     if not (job.workdir / stage.name / "checkpoints").is_dir():
         settings.read(job.workdir)  # says what is there if this is not even a run
         raise FileNotFoundError(
             f"{job.workdir} has no checkpoint of stage {stage.name!r} yet: train it first"
         )
-    model, step = loop.restore_model(stage, job.workdir)
+    restored = restore(stage, job.workdir)
+    step = restored.step if isinstance(restored, TrainState) else restored[1]
     say(f"{stage.name}: step {step} of {job.workdir}")
-    return stage, model, step
+    return restored

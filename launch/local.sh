@@ -25,16 +25,18 @@ if ((${#gpu[@]} != processes)); then
   echo "error: PROCESSES=$processes, but GPUS=$gpus names ${#gpu[@]}" >&2
   exit 2
 fi
-started=()
+# A Ctrl-C reaches the processes by itself; a SIGTERM only this shell. One that fails ends the others,
+# which would wait for it for ever.
+started=() asked=0
+end() { kill -TERM "${started[@]}" 2>/dev/null || true; }
+trap 'asked=1; end' TERM
+trap : INT
 for ((i = 0; i < processes; i++)); do
   CUDA_VISIBLE_DEVICES=${gpu[i]} "${python[@]}" -m jaxvision.launch "$@" \
     --coordinator="localhost:$port" --num_processes="$processes" --process_id="$i" &
   started+=($!)
 done
-# A Ctrl-C reaches the processes by itself; a SIGTERM only this shell. One that fails ends the others,
-# which would wait for it for ever.
-trap 'kill -TERM "${started[@]}" 2>/dev/null || true' TERM
-trap : INT
+if ((asked)); then end; fi # it came while they were being started
 status=0
 for ((left = processes; left > 0; left--)); do
   code=0
@@ -45,7 +47,7 @@ for ((left = processes; left > 0; left--)); do
   done
   if ((code != 0 && status == 0)); then
     status=$code
-    kill -TERM "${started[@]}" 2>/dev/null || true
+    end
   fi
 done
 exit "$status"

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from modules import made
 
 from jaxvision.cofnet.backbone import BackboneConfig
 from jaxvision.cofnet.dense import box_scale, dense_loss, proposals
@@ -58,8 +59,8 @@ def batch():
 
 @functools.cache
 def parts(objective="x0"):
-    model = COFNet(dataclasses.replace(MODEL, objective=objective), rngs=nnx.Rngs(0))
-    return nnx.split(model)
+    cfg = dataclasses.replace(MODEL, objective=objective)
+    return nnx.split(made(lambda: COFNet(cfg, rngs=nnx.Rngs(0))))
 
 
 @pytest.mark.parametrize("objective", ["x0", "eps"])
@@ -132,7 +133,7 @@ def test_detections_keep_the_contract_and_depend_on_the_key_alone(batch, name):
 
 
 def test_dense_loss_finds_every_object_and_ignores_crowds(batch):
-    model = COFNet(MODEL, rngs=nnx.Rngs(0))
+    model = nnx.merge(*parts())
     shapes = model.shapes
     cells = sum(h * w for h, w in shapes)
     head = dict(logits=jnp.full((2, cells, 3), 2.0), boxes=jnp.full((2, cells, 4), 0.3))
@@ -181,4 +182,4 @@ def test_model_config_names_what_is_wrong(fields, named):
 
 def test_an_image_of_another_size_is_refused():
     with pytest.raises(ValueError, match="are not"):
-        COFNet(MODEL, rngs=nnx.Rngs(0)).encode(jnp.zeros((1, 32, 32, 3), jnp.uint8))
+        nnx.merge(*parts()).encode(jnp.zeros((1, 32, 32, 3), jnp.uint8))

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from modules import made, run
 
 from jaxvision.cofnet.csf import ContinuousScaleField, FeaturePyramid, sample
 
@@ -17,7 +18,7 @@ def features():
 
 
 def field(width=16):
-    csf = ContinuousScaleField(DIMS, width, rngs=nnx.Rngs(0))
+    csf = made(lambda: ContinuousScaleField(DIMS, width, rngs=nnx.Rngs(0)))
     key = jax.random.key(1)
     csf.film.kernel[...] = 0.1 * jax.random.normal(key, csf.film.kernel.shape)
     csf.level_logits.kernel[...] = jax.random.normal(key, csf.level_logits.kernel.shape)
@@ -44,8 +45,8 @@ def test_sample_is_linear_between_two_cells():
 
 
 def test_csf_answers_the_hundred_scales_of_the_seed(features):
-    csf = ContinuousScaleField(DIMS, 256, rngs=nnx.Rngs(0))
-    out = csf(features, jnp.linspace(0, 1, 100))
+    csf = made(lambda: ContinuousScaleField(DIMS, 256, rngs=nnx.Rngs(0)))
+    out = run(csf, features, jnp.linspace(0, 1, 100))
     assert out.shape == (2, 100, 256)
     assert np.isfinite(out).all()
 
@@ -65,14 +66,14 @@ def test_csf_grid_is_the_query_at_the_cells(features, index):
 def test_csf_is_continuous_in_scale_and_differs_between_scales(features):
     csf = field()
     points = jnp.tile(jnp.array([[[0.3, 0.6]]]), (2, 1, 1))
-    at = lambda s: csf(features, jnp.array([s]), points)[0, 0]  # noqa: E731
+    at = lambda s: run(csf, features, jnp.array([s]), points)[0, 0]  # noqa: E731
     step = np.abs(at(0.5) - at(0.5 + 1e-4)).max()
     assert step < 1e-2 < np.abs(at(0.0) - at(1.0)).max()
     assert step > 0
 
 
 def test_csf_before_learning_prefers_the_level_of_its_scale():
-    csf = ContinuousScaleField(DIMS, 16, rngs=nnx.Rngs(0))
+    csf = made(lambda: ContinuousScaleField(DIMS, 16, rngs=nnx.Rngs(0)))
     weights, gain, offset = csf._scale(jnp.linspace(0, 1, 4))
     np.testing.assert_array_equal(weights.argmax(-1), np.arange(4))
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
@@ -80,11 +81,11 @@ def test_csf_before_learning_prefers_the_level_of_its_scale():
 
 
 def test_fpn_reads_the_nearest_level_and_keeps_the_interface(features):
-    fpn = FeaturePyramid(DIMS, 16, rngs=nnx.Rngs(0))
-    levels = fpn.levels(features)
+    fpn = made(lambda: FeaturePyramid(DIMS, 16, rngs=nnx.Rngs(0)))
+    levels = jax.jit(lambda fpn: fpn.levels(features))(fpn)
     assert [level.shape for level in levels] == [(2, *hw, 16) for hw in SIZES]
     points = jnp.tile(jnp.array([[[0.4, 0.7]]]), (2, 1, 1))
     near = fpn.query(levels, points, jnp.array([0.3]))  # 0.9 levels up: level 1
     np.testing.assert_allclose(near, sample(levels[1], points), atol=1e-6)
-    assert fpn(features, jnp.linspace(0, 1, 100)).shape == (2, 100, 16)
+    assert run(fpn, features, jnp.linspace(0, 1, 100)).shape == (2, 100, 16)
     assert fpn.grid(levels, 2) is levels[2]

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxvision_kernels import inverse_order, scan_order, selective_scan
+from jaxvision_kernels import selective_scan, to_grid, to_sequence
 
 from jaxvision.nn.conv import DepthwiseConv
 
@@ -25,27 +25,16 @@ class ScanConfig:
     backend: str = "auto"
 
 
-def _permute(x: jax.Array, orders: tuple[str, ...], hw: tuple[int, int], back: bool) -> jax.Array:
-    maps = [(inverse_order if back else scan_order)(name, *hw) for name in orders]
-    groups = [jnp.take(x[:, :, i], order, axis=1) for i, order in enumerate(maps)]
+def to_orders(x: jax.Array, orders: tuple[str, ...]) -> jax.Array:
+    """Lays the channel groups of a map out in one order each: `[b h w g c] -> [b (h w) g c]`."""
+    groups = [to_sequence(x[:, :, :, i], name) for i, name in enumerate(orders)]
     return jnp.stack(groups, axis=2)
 
 
-def _permute_vjp(back: bool):
-    """A permutation whose gradient is the inverse gather, where autodiff would scatter."""
-
-    apply = jax.custom_vjp(
-        lambda x, orders, hw: _permute(x, orders, hw, back), nondiff_argnums=(1, 2)
-    )
-    apply.defvjp(
-        lambda x, orders, hw: (_permute(x, orders, hw, back), None),
-        lambda orders, hw, _, ct: (_permute(ct, orders, hw, not back),),
-    )
-    return apply
-
-
-to_orders = _permute_vjp(back=False)  # [b l g c], group g in raster order -> in orders[g]
-from_orders = _permute_vjp(back=True)
+def from_orders(x: jax.Array, orders: tuple[str, ...], hw: tuple[int, int]) -> jax.Array:
+    """The inverse of `to_orders`: `[b (h w) g c] -> [b h w g c]`."""
+    groups = [to_grid(x[:, :, i], name, *hw) for i, name in enumerate(orders)]
+    return jnp.stack(groups, axis=3)
 
 
 class ScanMixer(nnx.Module):
@@ -88,11 +77,11 @@ class ScanMixer(nnx.Module):
         b, h, w, _ = x.shape
         orders, state, groups = self.cfg.orders, self.cfg.state, len(self.cfg.orders)
         values, gate = jnp.split(self.project_in(x), 2, axis=-1)
-        values = nnx.silu(self.conv(values)).reshape(b, h * w, -1)
+        values = nnx.silu(self.conv(values))
         inner = values.shape[-1]
-        scan_inputs = self.project_scan(values).reshape(b, h * w, groups, -1)
-        tokens = jnp.concatenate([values.reshape(b, h * w, groups, -1), scan_inputs], axis=-1)
-        tokens = to_orders(tokens, orders, (h, w))
+        scan_inputs = self.project_scan(values).reshape(b, h, w, groups, -1)
+        tokens = jnp.concatenate([values.reshape(b, h, w, groups, -1), scan_inputs], axis=-1)
+        tokens = to_orders(tokens, orders)
         splits = (inner // groups, inner // groups + self.rank, inner // groups + self.rank + state)
         u, delta, B, C = jnp.split(tokens, splits, axis=-1)
         delta = jnp.einsum("blgr,grd->blgd", delta, self.delta_kernel[...].astype(delta.dtype))
