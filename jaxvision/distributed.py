@@ -65,8 +65,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         jax.distributed.initialize(**how)
     except (RuntimeError, ValueError) as error:
         raise ConnectionError(
-            f"the processes did not meet ({where}): {str(error).splitlines()[0]}; check that all of "
-            "them run and reach process 0, or start alone with --num_processes=1"
+            f"the processes did not meet ({where}): {str(error).splitlines()[0]}; check that all "
+            "of them run and reach process 0, or start alone with --num_processes=1"
         ) from error
 
 
@@ -114,7 +114,8 @@ def choose(device: str) -> list[jax.Device]:
         found = f"device={device}: JAX finds none here, only {len(devices)} × {kinds}"
         if device == "gpu":
             raise ValueError(
-                f"{found} ({_why_no_gpu()}); start with `uv run --extra cuda …`, or use --device=cpu"
+                f"{found} ({_why_no_gpu()}); start with `uv run --extra cuda …`, "
+                "or use --device=cpu"
             )
         raise ValueError(f"{found}; use --device=auto")
     return devices

@@ -115,9 +115,7 @@ def export_onnx(
     options.log_severity_level = 3
     runtime = onnxruntime.capi.onnxruntime_pybind11_state
     try:
-        session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except (runtime.Fail, runtime.InvalidGraph, runtime.NotImplemented) as error:
         raise ValueError(_inexpressible(error)) from error
 

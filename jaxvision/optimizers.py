@@ -45,7 +45,7 @@ def schedule(stage: ConfigDict) -> optax.Schedule:
 
 
 def optimizer(stage: ConfigDict) -> optax.GradientTransformation:
-    """The optimizer of a stage's fields, for one objective; it keeps the learning rate in its state.
+    """The optimizer of a stage's fields, for one objective; its state holds the learning rate.
 
     Fields: those of `schedule`, `optimizer` ("adamw"), `weight_decay` (0; of kernels alone), `clip`
     (0: none; the largest global norm of the gradient of the parameters it owns), `b1`, `b2`, `eps`

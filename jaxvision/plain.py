@@ -65,17 +65,20 @@ def _run(program: Any, arguments: Sequence[Any]) -> list[Any]:
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _scan(inputs, *, jaxpr, num_consts, num_carry, length, reverse, unroll, **_) -> list[Any]:
+def _scan(inputs, *, jaxpr, length, reverse, unroll, **arity) -> list[Any]:
     """A loop whose body is plain as well."""
-    consts, carry = inputs[:num_consts], inputs[num_consts : num_consts + num_carry]
+    if "num_carry" in arity:
+        consts, carry = arity["num_consts"], arity["num_carry"]
+    else:  # from JAX 0.12 on
+        consts, carry, _ = (len(part) for part in arity["ft_in"].unpack())
 
-    def body(carry, xs):
-        outputs = _run(jaxpr, [*consts, *carry, *xs])
-        return outputs[:num_carry], outputs[num_carry:]
+    def body(state, xs):
+        outputs = _run(jaxpr, [*inputs[:consts], *state, *xs])
+        return outputs[:carry], outputs[carry:]
 
-    xs = inputs[num_consts + num_carry :]
-    carry, ys = lax.scan(body, carry, xs, length=length, reverse=reverse, unroll=unroll)
-    return [*carry, *ys]
+    begin, xs = inputs[consts : consts + carry], inputs[consts + carry :]
+    state, ys = lax.scan(body, begin, xs, length=length, reverse=reverse, unroll=unroll)
+    return [*state, *ys]
 
 
 def _is_slice(indices: jax.Array, params: dict[str, Any]) -> bool:

@@ -36,7 +36,10 @@ echo "== a short training run, with an evaluation"
 
 echo "== measurements of preset $preset"
 result=benchmarks/results/$(echo "$device" | tr -cs '[:alnum:]' '-' | sed 's/^-//; s/-$//')-$preset.json
-# The data loader is measured on scenes; a preset with data of its own needs them in place.
+data=() # a preset with data of its own needs them in place; the default draws a few scenes
+if [[ $preset == base ]]; then
+  data=(--config.data.root="$work/more" --config.data.scenes.train=256 --config.data.scenes.val=16)
+fi
 "${python[@]}" -m jaxvision.launch bench --config="configs/cofnet.py:$preset" --device=gpu \
-  --workdir="$work/bench" --output="$result"
+  --workdir="$work/bench" --output="$result" "${data[@]}"
 echo "== done: $result"

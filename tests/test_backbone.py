@@ -63,7 +63,7 @@ def test_config_names_a_wrong_mixer():
 
 
 def test_each_group_of_channels_has_its_own_order():
-    x = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 5))
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 5)).astype(np.float32)
     there = jax.jit(to_orders, static_argnums=1)(x, ORDERS)
     flat = x.reshape(2, 12, 4, 5)
     np.testing.assert_array_equal(there[:, :, 0], flat[:, :, 0])

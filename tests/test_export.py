@@ -1,6 +1,5 @@
 """Exported models compute what the model does, and say so before they are done."""
 
-import builtins
 import json
 
 import jax
@@ -110,8 +109,6 @@ def test_the_verb_exports_the_trained_model(toy_system, capsys):  # noqa: F811
     assert about["platforms"] == ["cpu"]
     assert "done: run/export/" in capsys.readouterr().out
 
-    hide = builtins.__import__
-    assert hide is builtins.__import__
     assert launch.main(["export", "--workdir=run", "--platforms=tpuu"]) == 1
     assert capsys.readouterr().err.startswith("error: ")
 
