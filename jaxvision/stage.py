@@ -30,7 +30,7 @@ class HostMetric(Protocol):
     """A metric computed with NumPy on the host (COCO AP, bits of a real file, BD-rate)."""
 
     def add(self, batch: Mapping, predictions: Mapping) -> None:
-        """Takes one global batch and its predictions; rows with `batch["mask"]` False are padding."""
+        """Takes a global batch and its predictions; rows with `batch["mask"]` False are padding."""
 
     def result(self) -> Mapping[str, float]:
         """The scalars over everything added."""
@@ -110,7 +110,8 @@ class Stage:
             raise ValueError(f"stage {self.name!r}: ema={self.ema} is not a decay between 0 and 1")
         if self.best and self.best.split("/")[0] not in self.evals:
             raise ValueError(
-                f"stage {self.name!r}: best={self.best!r} is of none of its evals {sorted(self.evals)}"
+                f"stage {self.name!r}: best={self.best!r} names none of its evals "
+                f"{sorted(self.evals)}"
             )
 
 

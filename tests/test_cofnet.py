@@ -118,16 +118,19 @@ SAMPLERS = {
 def test_detections_keep_the_contract_and_depend_on_the_key_alone(batch, name):
     graph, params = parts()
     run = jax.jit(
-        lambda p, key: detect(nnx.merge(graph, p), batch["image"], key, cfg=SAMPLERS[name])
+        lambda p, images, key: detect(nnx.merge(graph, p), images, key, cfg=SAMPLERS[name])
     )
-    out = run(params, jax.random.key(0))
+    out = run(params, batch["image"], jax.random.key(0))
     assert out["boxes"].shape == (2, 5, 4) and out["labels"].dtype == jnp.int32
     assert (out["boxes"] >= 0).all() and (out["boxes"] <= 1).all()
     assert (jnp.diff(out["scores"], axis=1) <= 0).all()
-    again = run(params, jax.random.key(0))
+    again = run(params, batch["image"], jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, out, again)
+    swapped = run(params, batch["image"][::-1], jax.random.key(0))
+    for key, value in swapped.items():  # a row's result does not depend on which row it is
+        np.testing.assert_allclose(value[::-1], out[key], atol=1e-4)
     if name == "random":
-        other = run(params, jax.random.key(1))
+        other = run(params, batch["image"], jax.random.key(1))
         assert (other["boxes"] != out["boxes"]).any()
     assert run._cache_size() == 1  # neither a key nor an image compiles anew
 

@@ -73,8 +73,8 @@ def sample(model: COFNet, fields: Fields, key: jax.Array, *, cfg: SamplerConfig)
     else:
         origin, prior = jnp.zeros((b, n, 4)), None
 
-    def fresh(key, t):
-        unit = jax.random.normal(key, (b, n, 4))
+    def fresh(key, t):  # the same for every image, whatever its row in the batch
+        unit = jnp.broadcast_to(jax.random.normal(key, (n, 4)), (b, n, 4))
         return diffusion.q_sample(origin, unit, model.alpha_bar(t)) if learned else unit
 
     def step(x, inputs):
@@ -86,7 +86,7 @@ def sample(model: COFNet, fields: Fields, key: jax.Array, *, cfg: SamplerConfig)
             return fresh(again, times[:1]), (boxes, scores)
         now, then = model.alpha_bar(t[None]), model.alpha_bar(t_next[None])
         x0 = diffusion.encode(boxes, signal)
-        noise = jax.random.normal(unit, x.shape) if cfg.eta else None
+        noise = jax.random.normal(unit, x.shape[1:]) if cfg.eta else None
         x = diffusion.ddim_step(x, x0, now, then, eta=cfg.eta, fresh=noise)
         if cfg.renewal:
             weak = scores.max(-1, keepdims=True) < cfg.renewal

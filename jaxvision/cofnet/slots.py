@@ -49,7 +49,7 @@ class SlotConfig:
 
 
 def repeat_cyclically(valid: jax.Array, count: int) -> jax.Array:
-    """Rows of the valid objects in turn: bool `[b m]` -> int `[b count]` (0 where there are none)."""
+    """Rows of the valid objects in turn: bool `[b m]` -> int `[b count]` (0 if there are none)."""
     order = jnp.argsort(~valid, axis=1, stable=True)
     number = jnp.maximum(valid.sum(1, keepdims=True), 1)
     return jnp.take_along_axis(order, jnp.arange(count)[None] % number, axis=1)

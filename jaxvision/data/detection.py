@@ -82,7 +82,7 @@ class DetectionData:
         return source if source.categories == self.names else source.with_categories(self.names)
 
     def batches(self, split: str, *, batch: int) -> grain.MapDataset:
-        """Batches for `Stage.data`: augmented and endless for "train", each image once for "val"."""
+        """Batches for `Stage.data`: augmented, endless for "train"; each image once for "val"."""
         source, limit = self.source(split), self.cfg.max_boxes
         if split == "train":
             rows = train_examples(
