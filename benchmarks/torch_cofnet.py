@@ -7,6 +7,7 @@ another form than a translation, it has that form: one projection for query, key
 """
 
 import functools
+import math
 import re
 from collections.abc import Mapping
 
@@ -133,7 +134,7 @@ class Refiner(nn.Module):
 
     def forward(self, boxes, t, neck, levels, canvas):
         half = self.width // 2
-        angles = t[..., None] * torch.exp(torch.arange(half) * (-np.log(1e4) / half))
+        angles = t[..., None] * torch.exp(torch.arange(half) * (-math.log(1e4) / half))
         time = self.time(torch.cat([angles.sin(), angles.cos()], -1))
         context = self.context(levels[-1].flatten(1, 2))
         slots, all_boxes, all_logits = None, [], []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grain
 import jax
+from jax.experimental import multihost_utils
 
 from jaxvision.data import skywatch
 from jaxvision.data.coco import CocoSource, find
@@ -117,8 +118,10 @@ class DetectionData:
                     "--config.data.holdout=\"('id', 10, 0)\" to hold out a part of this file"
                 )
             return Path(cfg.images), Path(cfg.annotations)
-        if cfg.scenes.train and jax.process_index() == 0:
-            scenes = dataclasses.asdict(cfg.scenes)
-            skywatch.generate(cfg.root, **scenes)
+        if cfg.scenes.train:
+            if jax.process_index() == 0:
+                skywatch.generate(cfg.root, **dataclasses.asdict(cfg.scenes))
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices("scenes are drawn")
         name = cfg.train if cfg.holdout or split == "train" else cfg.val
         return find(cfg.root, name)
