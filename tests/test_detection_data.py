@@ -1,4 +1,4 @@
-"""The data section of a detector's config: which files it means, and what a gap is answered with."""
+"""The data section of a detector's config: which files it means, and what is said of gaps."""
 
 import numpy as np
 import pytest
