@@ -10,9 +10,10 @@ NumPy batch. Before anything is timed, both get the same weights and the same ra
 their outputs, losses, gradients and updates are compared (train_step_parity.py).
 
 PyTorch runs eagerly with each scan (a step loop with a gradient of its own, `pscan`) in each layout
-of convolutions; the fastest is its figure. `--compile` adds torch.compile of the fastest.
-Contestants take turns, each turn an untimed step and some timed ones, so that other load falls on
-all alike. All have the same cores and number of threads.
+of convolutions; the fastest is its figure. torch.compile is left out: with the graph breaks at
+scans and at the choice of positive cells it compiled for two minutes and was no faster. Contestants
+take turns, each turn an untimed step and some timed ones, so that other load falls on all alike.
+All have the same cores and number of threads.
 """
 
 import argparse
@@ -34,7 +35,6 @@ from scan_cpu import hardware
 from torch_backbone import StepLoop
 from torch_cofnet import COFNet as TorchCOFNet
 from torch_cofnet import convert
-from torch_cofnet_loss import detection_loss as torch_loss
 from torch_step import torch_trainer, torch_updater
 from train_step_parity import differences, reference, refuse
 
@@ -49,6 +49,13 @@ from jaxvision.step import build
 
 HERE = Path(__file__).parent
 LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
+
+
+def cores() -> list[int]:
+    """Those that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count()))
 
 
 def example_batch(size: tuple[int, int], batch: int, rows: int) -> dict[str, np.ndarray]:
@@ -132,13 +139,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=3, help="timed steps of a turn")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--compile", action="store_true", help="also by a C++ compiler")
+    parser.add_argument("--threads", type=int, default=len(cores()))
     parser.add_argument("--out", default=HERE / "results" / "train_step.json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if hasattr(os, "sched_setaffinity"):  # XLA starts as many threads as it sees cores
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+        os.sched_setaffinity(0, cores()[: args.threads])
     os.environ["JAX_PLATFORMS"] = "cpu"  # what the config looks at
     jax.config.update("jax_platforms", "cpu")
 
@@ -166,10 +172,6 @@ def main() -> None:
         refuse(found)
         model.load_state_dict(convert(params))
         trainers[name] = torch_trainer(model, stage, loss, batch)
-    if args.compile:
-        best = fastest(turns(trainers, rounds=3, steps=1))
-        forward = torch.compile(torch_loss)
-        trainers[f"{best}, compiled"] = torch_trainer(models[best], stage, loss, batch, forward)
 
     result = turns(trainers, args.rounds, args.steps)
     counts = {
