@@ -52,7 +52,7 @@ def selective_scan(
       segment_ids: integers `[b l]`; the state is cleared wherever the id differs from that of the
         step scanned before, so packed sequences do not see one another. h0 enters the first one.
       backend: "xla" (what "auto" means: fast on a CPU, O(b l d) memory, no forward mode), "scan"
-        (that memory too, forward mode and second derivatives, converts to ONNX), "associative"
+        (that memory too, forward mode and second derivatives, ONNX on its own), "associative"
         (parallel in time, O(b l d n) memory) or "reference" (a plain `lax.scan`).
       chunk: steps between two kept states, of the backends "xla" and "scan"; near sqrt(l) if None.
 
