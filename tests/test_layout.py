@@ -101,6 +101,20 @@ def test_the_usual_layouts_are_found(tmp_path, images, annotations):
     assert len(CocoSource.load(*found)) == 4
 
 
+@pytest.mark.parametrize("form", ["annotations/instances_{}.json", "{}/_annotations.coco.json"])
+def test_the_pictures_of_another_split_are_not_taken(tmp_path, form):
+    for split in ("train", "val"):
+        (tmp_path / form.format(split)).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / form.format(split)).write_text(json.dumps(good()))
+    (tmp_path / "train").mkdir(exist_ok=True)
+    for image in good()["images"]:
+        Image.new("RGB", (40, 30)).save(tmp_path / "train" / image["file_name"])
+    assert coco.find(tmp_path, "train")[0] == tmp_path / "train"
+    with pytest.raises(FileNotFoundError, match="is in none of"):
+        images, annotations = coco.find(tmp_path, "val")
+        CocoSource.load(images, annotations)
+
+
 def test_a_layout_that_is_not_found_is_explained(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         coco.find(tmp_path / "nowhere", "train")

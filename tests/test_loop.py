@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import math
 import os
 import re
 import signal
@@ -22,26 +21,10 @@ from jaxvision.hooks import time_budget
 from jaxvision.sharding import make_mesh
 from jaxvision.stage import Eval, Objective
 from jaxvision.step import build
-from jaxvision.writer import RunWriter, Silent, Table, progress_line
+from jaxvision.writer import RunWriter
 
 pytestmark = pytest.mark.usefixtures("compiles_once")
 MESH = make_mesh({"data": 1}, jax.devices()[:1])
-
-
-class Recorder(Silent):
-    """Keeps what it is told."""
-
-    def __init__(self):
-        self.said, self.rows, self.pictures = [], {}, []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def scalars(self, step, metrics):
-        self.rows.setdefault(step, {}).update(metrics)
-
-    def images(self, step, images):
-        self.pictures += [(step, name, image.shape) for name, image in images.items()]
 
 
 def same(a, b):
@@ -139,7 +122,7 @@ def test_a_checkpoint_of_another_model_is_not_continued(states, workdir):
 
 
 def test_a_finished_stage_is_not_trained_again(states, workdir):
-    recorder = Recorder()
+    recorder = toy.Recorder()
     again = loop.fit(toy.FINETUNE, workdir, MESH, writer=recorder)
     assert same(again, states["finetune"])
     assert recorder.rows == {}  # nor evaluated
@@ -150,46 +133,6 @@ def test_a_graft_may_come_from_another_run(states, workdir, tmp_path):
     stage = dataclasses.replace(toy.FINETUNE, steps=1, init_from=(graft,), evals={}, best=None)
     state = loop.fit(stage, tmp_path, MESH)
     assert same(state.params["encoder"], states["ssl"].params["backbone"])
-
-
-class Drawing:
-    """A host metric that counts what it is given and draws a picture."""
-
-    def __init__(self, directory):
-        self.directory, self.rows, self.right = directory, [], 0
-
-    def add(self, batch, predictions):
-        assert all(isinstance(x, np.ndarray) for x in (*batch.values(), *predictions.values()))
-        self.rows.append(batch["mask"])
-        right = predictions["logits"].argmax(-1) == batch["y"]
-        self.right += int((right & batch["mask"]).sum())
-
-    def result(self):
-        import cv2
-
-        cv2.imwrite(str(self.directory / "worst.png"), np.zeros((4, 6, 3), np.uint8))
-        return {"right": self.right, "rows": int(np.concatenate(self.rows).sum()), "nan": math.nan}
-
-
-def test_host_metrics_see_every_real_row_once_and_may_draw(tmp_path):
-    both = Eval(
-        split="val",
-        predict=toy.predict,
-        metrics=toy.Scores,
-        host=lambda directory: [Drawing(directory)],
-        every=2,
-    )
-    stage = dataclasses.replace(toy.member(0), evals={"val": both}, best="val/nan")
-    recorder = Recorder()
-    loop.fit(stage, tmp_path, MESH, writer=recorder)
-    assert sorted(recorder.rows) == [2, 4]
-    found = recorder.rows[4]
-    assert found["val/rows"] == 50
-    assert found["val/right"] / 50 == pytest.approx(found["val/accuracy"])
-    assert (tmp_path / "member0" / "eval" / "4" / "worst.png").exists()
-    assert recorder.pictures == [(step, "val/worst", (4, 6, 3)) for step in (2, 4)]
-    # A best metric that is always NaN: the latest checkpoint stands in.
-    assert loop.restore_model(stage, tmp_path)[1] == 4
 
 
 def test_the_best_checkpoint_is_saved_at_the_very_step_of_its_metric(tmp_path):
@@ -273,7 +216,7 @@ def test_all_hooks_are_asked_and_know_the_metrics(tmp_path):
 
 
 def test_a_profile_is_written_for_tensorboard(tmp_path):
-    recorder = Recorder()
+    recorder = toy.Recorder()
     loop.fit(toy.SSL, tmp_path, MESH, writer=recorder, profile={"start": 2, "steps": 2})
     assert list(tmp_path.glob("tensorboard/ssl/plugins/profile/*/*.xplane.pb"))
     assert any("profiler trace" in line for line in recorder.said)
@@ -313,73 +256,3 @@ def test_an_interrupted_evaluation_is_made_up_for(tmp_path):
     assert found.steps() == [4] and found.record(4).metrics == {}
     loop.fit(stage, tmp_path, MESH)
     assert found.record(4).metrics == {"val/score": 1.0} and found.best_step() == 4
-
-
-def test_a_table_grows_columns_and_forgets_what_is_made_again(tmp_path):
-    path = tmp_path / "metrics.csv"
-    table = Table(path)
-    for step in (1, 2, 3):
-        table.add({"stage": "a", "step": step, "loss": step / 3})
-    table.add({"stage": "a", "step": 3, "ap": 0.5})
-    table.add({"stage": "b", "step": 1, "loss": math.nan})
-    with path.open("a") as file:
-        file.write("b,")  # a process killed while writing
-    table = Table(path)
-    table.forget("a", after=2)
-    table.add({"stage": "a", "step": 3, "loss": 0.25})
-    assert path.read_text().splitlines() == [
-        "stage,step,loss,ap",
-        "a,1,0.33333333,",
-        "a,2,0.66666667,",
-        "b,1,nan,",
-        "a,3,0.25,",
-    ]
-
-
-def test_progress_is_one_line():
-    metrics = {"train/coco/loss": 0.43211, "examples_per_s": 352.13, "steps_per_s": 22.0}
-    line = progress_line("coco", 1200, 20000, metrics)
-    assert line == "coco   1200/20000  loss 0.4321  352.1 examples/s  ETA 0:14:15"
-    two = progress_line("gan", 2, 4, {"train/g/loss": 1.0, "train/d/loss": 2.0})
-    assert two == "gan  2/4  g/loss 1  d/loss 2"
-
-
-def test_a_terminal_gets_its_line_rewritten_in_place(tmp_path):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    stream = Terminal()
-    with RunWriter(tmp_path, stream=stream) as writer:
-        writer.begin("a", 0)
-        writer.progress(1, 9, {"train/x/loss": 1.0})
-        writer.say("hello")
-    assert stream.getvalue() == "\ra  1/9  loss 1\x1b[K\r\x1b[Khello\n"
-
-
-def test_evaluation_is_the_same_every_time(tmp_path):
-    def noisy(model, batch, rngs):
-        scores = jax.random.normal(rngs.noise(), batch["y"].shape + (2,))
-        return {"logits": scores, "labels": batch["y"]}
-
-    ev = Eval(split="val", predict=noisy, metrics=toy.Scores)
-    stage = dataclasses.replace(toy.member(0), evals={"val": ev})
-    program = build(stage)
-    state = jax.jit(program.init)(jax.random.key(0))
-    found = [
-        loop.evaluate(stage, "val", program, state, MESH, directory=tmp_path / "none")
-        for _ in range(2)
-    ]
-    assert found[0] == found[1]
-    assert program.evaluators["val"]._cache_size() == 1  # compiled once for both
-    assert not (tmp_path / "none").exists()
-
-
-def test_a_long_evaluation_tells_how_far_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxvision.evaluate.PATIENCE", 0.0)
-    said = []
-    stage = dataclasses.replace(toy.member(0), evals={"val": toy.VAL})
-    program = build(stage)
-    state = jax.jit(program.init)(jax.random.key(0))
-    loop.evaluate(stage, "val", program, state, MESH, directory=tmp_path, say=said.append)
-    assert any(line.startswith("val: 3/4 batches, ") for line in said)

@@ -14,6 +14,7 @@ from flax import nnx
 
 from jaxvision.data.pipeline import batches, shuffled
 from jaxvision.stage import Eval, Graft, Objective, Stage
+from jaxvision.writer import Silent
 
 WIDTH = 16
 
@@ -209,3 +210,19 @@ PARALLEL = with_sgd(
 
 def with_batch(stage, batch):
     return dataclasses.replace(stage, data=functools.partial(data, batch=batch))
+
+
+class Recorder(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.said, self.rows, self.pictures = [], {}, []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def scalars(self, step, metrics):
+        self.rows.setdefault(step, {}).update(metrics)
+
+    def images(self, step, images):
+        self.pictures += [(step, name, image.shape) for name, image in images.items()]

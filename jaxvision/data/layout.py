@@ -18,7 +18,8 @@ def find(root: str | os.PathLike, split: str) -> tuple[Path, Path]:
     COCO's own layout is `annotations/instances_<split>.json` with `<split>/`; the JSON may also lie
     in `root`, or be `<split>/_annotations.coco.json` or `annotations.json`. `train` also finds the
     only `instances_train<year>.json`. The images are looked for by the first name that the JSON
-    lists: in `<split>/`, `images/<split>/`, `images/`, beside the JSON, in `root` and its folders.
+    lists: in `<split>/`, `images/<split>/`, `images/`, beside the JSON, in `root` and its folders;
+    never in the folder of another split, whose pictures may have the same names.
     """
     root = Path(root)
     if not root.is_dir():
@@ -82,7 +83,8 @@ def _find_images(root: Path, split: str, annotations: Path) -> Path:
     near = [root / stem, root / split, root / "images" / stem, root / "images" / split]
     near += [root / "images", annotations.parent, root]
     near += sorted(p for p in root.iterdir() if p.is_dir())
-    folders = [folder for folder in dict.fromkeys(near) if folder.is_dir()]
+    others = _splits(root) - {stem, split}
+    folders = [f for f in dict.fromkeys(near) if f.is_dir() and (f == root or f.name not in others)]
     name = _first_file_name(annotations)
     for folder in folders:
         if name and not missing_files(folder, [name]):
@@ -93,6 +95,13 @@ def _find_images(root: Path, split: str, annotations: Path) -> Path:
         f"{root}: image {name!r} of {annotations.name} is in none of "
         f"{', '.join(str(f.relative_to(root)) for f in folders)}"
     )
+
+
+def _splits(root: Path) -> set[str]:
+    """The splits that have annotations of their own in `root`."""
+    named = [*root.glob("instances_*.json"), *root.glob("annotations/instances_*.json")]
+    own = {path.stem.removeprefix("instances_") for path in named}
+    return own | {path.parent.name for path in root.glob("*/_annotations.coco.json")}
 
 
 def _first_file_name(annotations: Path) -> str | None:

@@ -20,12 +20,21 @@ def to_centers(boxes: jax.Array) -> jax.Array:
 
 def area(boxes: jax.Array) -> jax.Array:
     """Area of corner boxes `[* 4] -> [*]`; inverted boxes have none."""
-    return jnp.prod(jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
+    x0, y0, x1, y1 = _planes(boxes)
+    return jnp.maximum(x1 - x0, 0) * jnp.maximum(y1 - y0, 0)
+
+
+def _planes(boxes: jax.Array) -> tuple[jax.Array, ...]:
+    # Each coordinate by itself: XLA's CPU code for a last axis of 2 or 4 is several times slower.
+    return tuple(boxes[..., i] for i in range(4))
 
 
 def _overlap(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    size = jnp.minimum(a[..., 2:], b[..., 2:]) - jnp.maximum(a[..., :2], b[..., :2])
-    intersection = jnp.prod(jnp.maximum(size, 0), axis=-1)
+    ax0, ay0, ax1, ay1 = _planes(a)
+    bx0, by0, bx1, by1 = _planes(b)
+    width = jnp.maximum(jnp.minimum(ax1, bx1) - jnp.maximum(ax0, bx0), 0)
+    height = jnp.maximum(jnp.minimum(ay1, by1) - jnp.maximum(ay0, by0), 0)
+    intersection = width * height
     return intersection, area(a) + area(b) - intersection
 
 
@@ -43,8 +52,10 @@ def pairwise_iou(a: jax.Array, b: jax.Array) -> jax.Array:
 def giou(a: jax.Array, b: jax.Array) -> jax.Array:
     """Generalised IoU in [-1, 1], elementwise on corner boxes (Rezatofighi et al. 2019, alg. 1)."""
     intersection, union = _overlap(a, b)
-    hull = jnp.prod(
-        jnp.maximum(a[..., 2:], b[..., 2:]) - jnp.minimum(a[..., :2], b[..., :2]), axis=-1
+    ax0, ay0, ax1, ay1 = _planes(a)
+    bx0, by0, bx1, by1 = _planes(b)
+    hull = (jnp.maximum(ax1, bx1) - jnp.minimum(ax0, bx0)) * (
+        jnp.maximum(ay1, by1) - jnp.minimum(ay0, by0)
     )
     return intersection / (union + EPSILON) - (hull - union) / (hull + EPSILON)
 
