@@ -80,10 +80,10 @@ class SelfAttention(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.heads = heads
 
-    def forward(self, x):
+    def forward(self, x, mask):
         b, n, width = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v)  # [b h n d]
+        mixed = F.scaled_dot_product_attention(q, k, v, mask)  # [b h n d]
         return self.out(mixed.transpose(1, 2).reshape(b, n, width))
 
 
@@ -102,14 +102,14 @@ class RefinerHead(nn.Module):
         self.delta, self.classes = nn.Linear(width, 4), nn.Linear(width, classes)
         self.points, self.bands = points, bands
 
-    def forward(self, slots, boxes, time, neck, levels, context, canvas):
+    def forward(self, slots, boxes, time, neck, levels, context, canvas, mask):
         region = self.look(boxes, neck, levels, canvas)  # [b n p d]
         embedded = self.embed(fourier_features(boxes * 2 - 1, self.bands))
         slots = embedded if slots is None else slots + embedded
         gain, offset = self.time(time)[:, None].chunk(2, -1)
         slots = slots * (1 + gain) + offset + self.read(region.flatten(2))
         slots = slots + self.cross(self.norms[0](slots), region, context)
-        slots = slots + self.self_attention(self.norms[1](slots))
+        slots = slots + self.self_attention(self.norms[1](slots), mask)
         slots = slots + self.mlp(self.norms[2](slots))
         out = self.norms[3](slots)
         return slots, self.delta(out), self.classes(out)
@@ -132,14 +132,14 @@ class Refiner(nn.Module):
         self.context = linear()
         self.width = width
 
-    def forward(self, boxes, t, neck, levels, canvas):
+    def forward(self, boxes, t, neck, levels, canvas, mask):
         half = self.width // 2
         angles = t[..., None] * torch.exp(torch.arange(half) * (-math.log(1e4) / half))
         time = self.time(torch.cat([angles.sin(), angles.cos()], -1))
         context = self.context(levels[-1].flatten(1, 2))
         slots, all_boxes, all_logits = None, [], []
         for head in self.heads:
-            slots, delta, logits = head(slots, boxes, time, neck, levels, context, canvas)
+            slots, delta, logits = head(slots, boxes, time, neck, levels, context, canvas, mask)
             moved = move(boxes, delta)
             all_boxes.append(moved)
             all_logits.append(logits)
@@ -182,12 +182,12 @@ class COFNet(nn.Module):
         levels = self.neck.levels(self.backbone(pixels))
         return levels, self.dense([self.neck.grid(levels, i) for i in range(len(levels))])
 
-    def denoise(self, levels, x, t):
+    def denoise(self, levels, x, t, mask):
         """State `x [b n 4]`, times `t [b]` -> every round's boxes and logits."""
         signal = self.cfg.signal
         boxes = (x.clamp(-signal, signal) / signal + 1) / 2
         boxes = torch.cat([boxes[..., :2], boxes[..., 2:].clamp(min=diffusion.MIN_SIZE)], -1)
-        return self.refiner(boxes, t, self.neck, levels, self.cfg.size)
+        return self.refiner(boxes, t, self.neck, levels, self.cfg.size, mask)
 
 
 def convert(params: Mapping) -> dict[str, torch.Tensor]:

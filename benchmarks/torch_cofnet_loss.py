@@ -10,6 +10,7 @@ from torch_cofnet import COFNet, box_scale
 
 from jaxvision.cofnet import dense, diffusion
 from jaxvision.cofnet.loss import LossConfig
+from jaxvision.cofnet.slots import attention_mask
 from jaxvision.losses.boxes import EPSILON
 
 
@@ -46,10 +47,15 @@ def detection_loss(model: COFNet, batch, draws: Draws, cfg: LossConfig):
     levels, head = model.encode(batch["image"])
     dense_class, dense_box = dense_loss(head, model, batch)
     slots = starting_boxes(model, head, batch, draws, cfg.slots)
-    boxes, logits = model.denoise(levels, slots.x, slots.t)
+    boxes, logits = model.denoise(levels, slots.x, slots.t, mask_of(cfg.slots))
     refined, parts = refine_loss(boxes, logits, slots, batch, cfg, model.cfg.signal)
     loss = cfg.dense * (cfg.classification * dense_class + dense_box) + cfg.refine * refined
     return loss, {"dense_class": dense_class, "dense_box": dense_box, **parts}
+
+
+@functools.cache
+def mask_of(slots):
+    return torch.from_numpy(attention_mask(slots))
 
 
 def rows_of(x, index):

@@ -8,12 +8,13 @@ import torch
 from flax import nnx
 from torch_cofnet import COFNet as TorchCOFNet
 from torch_cofnet import convert
-from torch_cofnet_loss import Draws, detection_loss, starting_boxes
+from torch_cofnet_loss import Draws, detection_loss, mask_of, starting_boxes
 from torch_step import as_tensors
 
 from jaxvision.cofnet import loss as ours
 from jaxvision.cofnet.loss import LossConfig
 from jaxvision.cofnet.model import COFNet, CofnetConfig
+from jaxvision.cofnet.slots import attention_mask
 
 LIMITS = {"gradients": 1e-3, "update": 1e-3}  # of the largest value
 FORWARD = 1e-4
@@ -46,7 +47,11 @@ def reference(cfg: CofnetConfig, loss: LossConfig, params, batch, optimizer) -> 
         fields = model.encode(batch["image"])
         key = nnx.Rngs(7).slots()  # as detection_loss draws it
         state, _ = ours.starting_boxes(model, fields, batch, key, loss.slots)
-        return fields.dense, state, model.denoise(fields, state["x"], state["t"])
+        return (
+            fields.dense,
+            state,
+            model.denoise(fields, state["x"], state["t"], attention_mask(loss.slots)),
+        )
 
     def loss_of(params, batch):
         return ours.detection_loss(nnx.merge(graph, params, {}), batch, nnx.Rngs(7), cfg=loss)[0]
@@ -72,7 +77,7 @@ def differences(
     draws = Draws(t.long(), (x0[:, first:] / model.cfg.signal + 1) / 2, noise)
     levels, head = model.encode(batch["image"])
     slots = starting_boxes(model, head, batch, draws, loss.slots)
-    boxes, logits = model.denoise(levels, slots.x, slots.t)
+    boxes, logits = model.denoise(levels, slots.x, slots.t, mask_of(loss.slots))
     value, _ = detection_loss(model, batch, draws, loss)
     value.backward()
     named = dict(model.named_parameters())

@@ -14,7 +14,7 @@ from jaxvision.cofnet.dense import box_scale, dense_loss, proposals
 from jaxvision.cofnet.loss import LossConfig, detection_loss
 from jaxvision.cofnet.model import COFNet, CofnetConfig
 from jaxvision.cofnet.sampler import SamplerConfig, detect
-from jaxvision.cofnet.slots import SlotConfig
+from jaxvision.cofnet.slots import SlotConfig, attention_mask
 from jaxvision.nn.ssm import ScanConfig
 
 pytestmark = pytest.mark.usefixtures("compiles_once")
@@ -102,6 +102,23 @@ def test_loss_falls_when_trained_on_one_batch(batch):
         params, state, value = step(params, state, jax.random.key(i))
         losses.append(float(value))
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_noised_ground_truth_is_hidden_from_all_other_slots(batch):
+    graph, params = parts()
+    mask = attention_mask(LOSS.slots)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 4))
+
+    @jax.jit
+    def logits(params, x):
+        model = nnx.merge(graph, params)
+        fields, t = model.encode(batch["image"]), jnp.full((2,), 9)
+        return [model.denoise(fields, x, t, m).logits[-1] for m in (mask, None)]
+
+    before, after = logits(params, x), logits(params, x.at[:, 0].set(1.0))
+    masked, open_ = (jnp.abs(a - b).max((0, 2)) for a, b in zip(before, after, strict=True))
+    assert masked[0] > 0 and (masked[1:] == 0).all()
+    assert (open_ > 0).all()
 
 
 SAMPLERS = {

@@ -23,6 +23,12 @@ def test_ground_truth_is_repeated_in_turn_and_skips_padding():
     assert (rows[1] < 3).all()
 
 
+def test_aligned_slots_are_seen_by_themselves_alone():
+    mask = slots.attention_mask(SlotConfig(count=4, aligned=0.5, learned=0.25))
+    expected = [[1, 0, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]]
+    np.testing.assert_array_equal(mask, np.array(expected, bool))
+
+
 def test_iou_assigner_takes_the_object_that_is_half_covered():
     boxes = jnp.array([[[0.2, 0.2, 0.1, 0.1], [0.7, 0.72, 0.2, 0.2], [0.45, 0.45, 0.1, 0.1]]])
     owner, hit = slots.match("iou", boxes, jnp.zeros((1, 3, 2)), OBJECTS)

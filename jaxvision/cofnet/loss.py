@@ -9,7 +9,14 @@ from flax import nnx
 from jaxvision.cofnet import diffusion
 from jaxvision.cofnet.dense import dense_loss, proposals
 from jaxvision.cofnet.model import COFNet
-from jaxvision.cofnet.slots import SlotConfig, gaussian_boxes, match, quality, repeat_cyclically
+from jaxvision.cofnet.slots import (
+    SlotConfig,
+    attention_mask,
+    gaussian_boxes,
+    match,
+    quality,
+    repeat_cyclically,
+)
 from jaxvision.losses.boxes import box_loss
 from jaxvision.losses.classification import quality_focal_loss
 
@@ -34,7 +41,7 @@ def detection_loss(model: COFNet, batch, rngs: nnx.Rngs, *, cfg: LossConfig):
     fields = model.encode(batch["image"])
     dense_class, dense_box = dense_loss(fields.dense, model.shapes, model.cfg.size, batch)
     state, start = starting_boxes(model, fields, batch, rngs.slots(), cfg.slots)
-    out = model.denoise(fields, state["x"], state["t"])
+    out = model.denoise(fields, state["x"], state["t"], attention_mask(cfg.slots))
     refine = refine_loss if model.cfg.objective == "x0" else noise_loss
     refined, logs = refine(model, out, state, start, batch, cfg)
     loss = cfg.dense * (cfg.classification * dense_class + dense_box) + cfg.refine * refined

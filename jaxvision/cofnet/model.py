@@ -110,11 +110,14 @@ class COFNet(nnx.Module):
         table = jnp.asarray(diffusion.schedule(self.cfg.schedule))
         return jnp.where(t >= 0, table[jnp.maximum(t, 0)], 1.0)[..., None, None]
 
-    def denoise(self, fields: Fields, x: jax.Array, t: jax.Array) -> Denoised:
-        """State `x [b n 4]` at times `t [b]` -> predicted boxes, logits and noise."""
+    def denoise(self, fields: Fields, x: jax.Array, t: jax.Array, mask=None) -> Denoised:
+        """State `x [b n 4]` at times `t [b]` -> predicted boxes, logits and noise.
+
+        `mask [n n]` says which slot attends to which; without, each to all.
+        """
         signal, canvas = self.cfg.signal, self.cfg.size
         at = (self.neck, fields.levels, canvas)
-        boxes, logits, last = self.refiner(diffusion.decode(x, signal), t, *at)
+        boxes, logits, last = self.refiner(diffusion.decode(x, signal), t, *at, mask)
         alpha_bar = self.alpha_bar(t)
         if self.cfg.objective == "x0":
             x0 = diffusion.encode(boxes[-1], signal)
@@ -128,6 +131,7 @@ class COFNet(nnx.Module):
             *at[:2],
             fields.levels[-1].reshape(x.shape[0], -1, self.cfg.width),
             canvas,
+            mask,
         )
         _, _, classes = self.classifier(None, *read)
         return Denoised([box], [classes], last)

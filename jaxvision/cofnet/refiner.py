@@ -67,8 +67,8 @@ class RefinerHead(nnx.Module):
         self.classes = nnx.Linear(width, classes, bias_init=bias, rngs=rngs)
         self.points, self.bands = points, bands
 
-    def __call__(self, slots, boxes, time, neck, levels, context, canvas):
-        """-> slots `[b n d]`, deltas `[b n 4]`, logits `[b n k]`."""
+    def __call__(self, slots, boxes, time, neck, levels, context, canvas, mask=None):
+        """-> slots `[b n d]`, deltas `[b n 4]`, logits `[b n k]`; `mask [n n]`, query by key."""
         b, n, _ = boxes.shape
         region = self.look(boxes, neck, levels, canvas)  # [b n p d]
         embedded = self.embed(fourier_features(boxes * 2 - 1, self.bands))
@@ -76,7 +76,7 @@ class RefinerHead(nnx.Module):
         gain, offset = jnp.split(self.time(time)[:, None], 2, axis=-1)
         slots = slots * (1 + gain) + offset + self.read(region.reshape(b, n, -1))
         slots += self.cross(self.norms[0](slots), region, context)
-        slots += self.self_attention(self.norms[1](slots))
+        slots += self.self_attention(self.norms[1](slots), mask=mask)
         slots += self.mlp(self.norms[2](slots))
         out = self.norms[3](slots).astype(jnp.float32)
         return slots, self.delta(out), self.classes(out)
@@ -128,14 +128,14 @@ class BoxRefiner(nnx.Module):
         self.context = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.width = width
 
-    def __call__(self, boxes: jax.Array, t: jax.Array, neck, levels, canvas):
+    def __call__(self, boxes: jax.Array, t: jax.Array, neck, levels, canvas, mask=None):
         """`boxes [b n 4]` (centres), `t [b]` -> each round's boxes and logits, the last delta."""
         time = self.time(sinusoidal(t, self.width))
         coarse = levels[-1]
         context = self.context(coarse.reshape(coarse.shape[0], -1, coarse.shape[-1]))
         slots, all_boxes, all_logits = None, [], []
         for head in self.heads:
-            slots, delta, logits = head(slots, boxes, time, neck, levels, context, canvas)
+            slots, delta, logits = head(slots, boxes, time, neck, levels, context, canvas, mask)
             moved = move(boxes, delta)
             all_boxes.append(moved)
             all_logits.append(logits)

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxvision.losses.boxes import giou, iou, pairwise_iou, to_corners
@@ -46,6 +47,18 @@ class SlotConfig:
     @property
     def n_learned(self) -> int:
         return round(self.count * self.learned)
+
+
+def attention_mask(cfg: SlotConfig) -> np.ndarray:
+    """Which slot may attend to which in training: bool `[n n]`, query by key.
+
+    An aligned slot sees itself and the unaligned ones, and nobody else sees it. Otherwise the
+    noised copies of one object would give it away by their mean, which no picture offers at test
+    time: the refiner then learns to average boxes instead of looking (Li et al. 2022, DN-DETR,
+    section 4.4, masks its denoising groups for the same reason).
+    """
+    unaligned = np.arange(cfg.count) >= cfg.n_aligned
+    return unaligned[None, :] | np.eye(cfg.count, dtype=bool)
 
 
 def repeat_cyclically(valid: jax.Array, count: int) -> jax.Array:
