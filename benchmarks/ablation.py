@@ -3,27 +3,27 @@
     uv run python benchmarks/ablation.py --data=FOLDER [--steps=1500] [--seeds=3]
 
 Trains three arms for each seed with the same data, steps and batch, in interleaved order:
-`csf` (the default), `fpn` (model.neck=fpn) and `oneshot` (the dense head alone: loss.refine=0,
-sampler.steps=0). The `csf` models are then measured with K = 1, 2, 4, 8 DDIM steps, and with the
-control that draws fresh random boxes at each step. Prints mAP, mAP50 and small-object mAP, and
-paired differences with 95 % intervals over seeds (Student's t); writes
-benchmarks/results/ablation.json. Runs that are done
-are not done again: the command continues where it was stopped.
+`csf` (the default), `fpn` (model.neck=fpn) and `oneshot` (the dense head alone, loss.refine=0).
+The `csf` models are then measured by every sampler of benchmarks/samplers.py. Prints mAP, mAP50
+and small-object mAP, and paired differences with 95 % intervals over seeds (Student's t); writes
+benchmarks/results/ablation.json. What is trained is not trained again: the command continues where
+it was stopped.
 """
 
 import argparse
 import importlib.util
 import json
-import platform
 from pathlib import Path
 
+import jax
 import numpy as np
+from samplers import SAMPLERS, measure
 from scipy import stats
 
 from jaxvision import loop, sharding
 from jaxvision.agreement import Interrupt
+from jaxvision.bench import hardware
 from jaxvision.cofnet.task import build
-from jaxvision.step import build as build_program
 from jaxvision.writer import RunWriter
 
 ROOT = Path(__file__).parent.parent
@@ -31,15 +31,17 @@ METRICS = ("mAP", "mAP50", "mAP_small")
 ARMS = {
     "csf": {},
     "fpn": {"model.neck": "fpn"},
-    "oneshot": {"loss.refine": 0.0, "sampler.steps": 0},
+    "oneshot": {"loss.refine": 0.0},
 }
-SAMPLERS = {
-    **{f"K={k}": {"sampler.steps": k} for k in (1, 2, 4, 8)},
-    "random K=4": {"sampler.steps": 4, "sampler.proposals": "random"},
-    "restart K=4": {"sampler.steps": 4, "sampler.proposals": "random", "sampler.restart": True},
-    "ensemble K=4": {"sampler.steps": 4, "sampler.ensemble": True},
-    "dense": {"sampler.steps": 0},
-}
+MEASURED = {"fpn": ("dense head", "K=4"), "oneshot": ("dense head",)}
+PAIRS = (
+    ("csf K=4", "fpn K=4"),
+    ("csf dense head", "fpn dense head"),
+    ("csf K=4", "oneshot dense head"),
+    ("csf K=4", "csf dense head"),
+    ("csf K=4", "csf K=1"),
+    ("csf random K=4", "csf restart K=4"),
+)
 
 
 def config_of(args, seed: int, changes: dict):
@@ -78,16 +80,6 @@ def train(args, arm: str, seed: int, interrupt: Interrupt) -> Path:
     return folder
 
 
-def measure(args, folder: Path, seed: int, changes: dict) -> dict[str, float]:
-    """COCO metrics of a trained model under a sampler."""
-    stage = build(config_of(args, seed, changes)).stages["detect"]
-    program, mesh = build_program(stage), sharding.make_mesh({"data": -1})
-    state = loop.restore_state(stage, folder)
-    name = "-".join(f"{k.split('.')[-1]}={v}" for k, v in changes.items()) or "default"
-    found = loop.evaluate(stage, "val", program, state, mesh, directory=folder / "measured" / name)
-    return {metric: found[f"val/{metric}"] for metric in METRICS if f"val/{metric}" in found}
-
-
 def difference(a: list[dict], b: list[dict], metric: str) -> str:
     """Mean of a - b over seeds, with its 95 % interval, in points of AP."""
     d = 100 * np.array([x[metric] - y[metric] for x, y in zip(a, b, strict=True)])
@@ -112,24 +104,21 @@ def main() -> None:
                 if interrupt.reason:
                     print("stopped; the same command continues")
                     return
-                for name, sampler in (SAMPLERS if arm == "csf" else {"": {}}).items():
-                    found = measure(args, folder, seed, ARMS[arm] | sampler)
-                    results.setdefault(f"{arm} {name}".strip(), []).append(found)
+                config = config_of(args, seed, ARMS[arm])
+                for name in SAMPLERS if arm == "csf" else MEASURED[arm]:
+                    found = measure(config, folder, SAMPLERS[name])
+                    results.setdefault(f"{arm} {name}", []).append(found)
     print("| arm | " + " | ".join(METRICS) + " |\n| --- |" + " ---: |" * len(METRICS))
     for name, rows in results.items():
         means = [100 * np.mean([row[m] for row in rows]) for m in METRICS]
         print(f"| {name} | " + " | ".join(f"{m:.1f}" for m in means) + " |")
     differences = {
-        f"{a} - {b}": {m: difference(results[a], results[b], m) for m in METRICS}
-        for a, b in (
-            ("csf K=4", "fpn"), ("csf K=4", "oneshot"), ("csf K=4", "csf dense"),
-            ("csf K=4", "csf K=1"), ("csf random K=4", "csf restart K=4"),
-        )
-    }  # fmt: skip
+        f"{a} - {b}": {m: difference(results[a], results[b], m) for m in METRICS} for a, b in PAIRS
+    }
     for name, row in differences.items():
         print(name, row)
     record = dict(
-        steps=args.steps, seeds=args.seeds, cpu=platform.processor() or platform.machine(),
+        hardware=hardware(jax.devices()[0]), steps=args.steps, seeds=args.seeds,
         results=results, differences=differences,
     )  # fmt: skip
     out = ROOT / "benchmarks" / "results" / "ablation.json"

@@ -159,7 +159,7 @@ class COFNet(nn.Module):
     def __init__(self, cfg: CofnetConfig, *, scan, layout=torch.channels_last):
         super().__init__()
         wrong = {"neck": "csf", "objective": "x0", "dtype": "float32"}
-        if any(getattr(cfg, k) != v for k, v in wrong.items()) or cfg.backbone.dtype != "float32":
+        if any(getattr(cfg, k) != v for k, v in wrong.items()) or cfg.dtype != "float32":
             raise ValueError(f"the PyTorch COFNet knows only {wrong}; the config is {cfg}")
         self.cfg = cfg
         self.backbone = Backbone(cfg.backbone)

@@ -38,7 +38,7 @@ def get_config(preset: str = "base"):
         points=3,
     )
     medium = dict(
-        backbone=dict(dims=(64, 128, 256, 512), depths=(1, 2, 4, 1), dtype="bfloat16"),
+        backbone=dict(dims=(64, 128, 256, 512), depths=(1, 2, 4, 1)),
         width=128,
         tower=1,
         rounds=3,
@@ -46,7 +46,7 @@ def get_config(preset: str = "base"):
         dtype="bfloat16",
     )
     large = dict(  # the seed's dimensions
-        backbone=dict(dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), dtype="bfloat16", remat=True),
+        backbone=dict(dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), remat=True),
         width=256,
         tower=2,
         rounds=6,

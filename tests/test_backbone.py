@@ -21,11 +21,12 @@ def test_backbone_gives_the_four_maps_of_the_seed():
     ]  # fmt: skip
 
 
-def small(**changes):
+def small(dtype=jnp.float32, **changes):
     fields = dict(
         dims=(8, 12), depths=(1, 1), mixers=("conv", "scan"), scan=ScanConfig(state=2, expand=1)
     )
-    return made(lambda: MambaBackbone(BackboneConfig(**(fields | changes)), rngs=nnx.Rngs(0)))
+    cfg = BackboneConfig(**(fields | changes))
+    return made(lambda: MambaBackbone(cfg, dtype=dtype, rngs=nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize("stem", ["conv", "patch"])
@@ -52,7 +53,7 @@ def test_remat_changes_no_value():
 
 
 def test_bfloat16_compute_keeps_float32_parameters():
-    backbone = small(dtype="bfloat16")
+    backbone = small(dtype=jnp.bfloat16)
     assert {x.dtype for x in jax.tree.leaves(nnx.state(backbone))} == {jnp.dtype("float32")}
     assert run(backbone, jnp.zeros((1, 16, 16, 3)))[0].dtype == jnp.bfloat16
 

@@ -85,7 +85,7 @@ def test_nms_is_the_greedy_one(seed):
 def test_select_sorts_fills_with_zero_scores_and_takes_a_box_once_a_class():
     boxes = jnp.array([[[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.49], [0.6, 0.6, 1, 1]]])
     scores = jnp.array([[[0.9, 0.8], [0.7, 0.1], [0.0, 0.3]]])
-    out = select(boxes, scores, top=6, threshold=0.5)
+    out = select(boxes, scores, top=6, threshold=0.5, candidates=300)
     np.testing.assert_allclose(out["scores"][0], [0.9, 0.8, 0.3, 0, 0, 0])
     np.testing.assert_array_equal(out["labels"][0, :3], [0, 1, 1])
     np.testing.assert_allclose(out["boxes"][0, 2], boxes[0, 2])

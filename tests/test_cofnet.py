@@ -86,6 +86,21 @@ def test_loss_reaches_every_parameter_and_is_finite(batch, objective):
     assert dead <= 0.2 * len(jax.tree.leaves(gradients))
 
 
+def test_crowds_are_no_negatives_and_the_dense_head_may_learn_alone(batch):
+    model = nnx.merge(*parts())
+    crowd = dict(
+        batch,
+        boxes=batch["boxes"].at[:, 3].set(jnp.array([0.5, 0.5, 1.0, 1.0])),
+        crowd=batch["crowd"].at[:, 3].set(True),
+    )
+    loss = jax.jit(lambda batch: detection_loss(model, batch, nnx.Rngs(1), cfg=LOSS)[1])
+    assert loss(crowd)["class"] < loss(batch)["class"]
+    alone = dataclasses.replace(LOSS, refine=0.0)
+    value, logs = detection_loss(model, batch, nnx.Rngs(1), cfg=alone)
+    np.testing.assert_allclose(value, 2 * logs["dense_class"] + logs["dense_box"], rtol=1e-6)
+    assert "class" not in logs
+
+
 def test_loss_falls_when_trained_on_one_batch(batch):
     graph, params = parts()
     tx = optax.adam(3e-3)
@@ -127,7 +142,7 @@ SAMPLERS = {
     "random": SamplerConfig(
         steps=2, slots=6, top=5, proposals="random", eta=1.0, renewal=0.5, ensemble=True
     ),
-    "restart": SamplerConfig(steps=2, slots=6, top=5, restart=True),
+    "restart": SamplerConfig(steps=2, slots=6, top=5, restart=True, proposals="random"),
 }
 
 
@@ -192,12 +207,36 @@ def test_scale_of_a_box_is_its_level():
         (dict(objective="v"), "'v' is neither"),
         (dict(schedule="quadratic"), "'quadratic' is none of"),
         (dict(classes=0), "classes=0"),
+        (dict(rounds=0), "rounds=0 must be above 0"),
+        (dict(width=100), "width=100 must be even and divide among 3 heads"),
+        (dict(tower=-1), "tower=-1"),
         (dict(size=(30, 48)), "must divide by"),
     ],
 )
 def test_model_config_names_what_is_wrong(fields, named):
     with pytest.raises(ValueError, match=named):
         dataclasses.replace(MODEL, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (dict(proposals="lerned"), "'lerned' is none of"),
+        (dict(steps=-1), "steps=-1"),
+        (dict(nms=1.5), "nms=1.5 must be from 0 to 1"),
+        (dict(top=0), "top=0"),
+        (dict(restart=True), "set sampler.proposals=random"),
+    ],
+)
+def test_sampler_config_names_what_is_wrong(fields, named):
+    with pytest.raises(ValueError, match=named):
+        SamplerConfig(**fields)
+
+
+def test_more_proposals_than_cells_are_refused():
+    head = dict(logits=jnp.zeros((1, 15, 2)), boxes=jnp.zeros((1, 15, 4)))
+    with pytest.raises(ValueError, match="16 proposals from 15 cells: lower sampler.slots"):
+        proposals(head, [(3, 5)], 16)
 
 
 def test_an_image_of_another_size_is_refused():

@@ -53,6 +53,21 @@ def test_hungarian_matches_scipy_and_leaves_padding_alone():
     assert pairs == set(zip(*map(list, linear_sum_assignment(cost)), strict=True))
 
 
+@pytest.mark.parametrize("assigner", ["hungarian", "dynamic_k"])
+def test_every_object_is_matched_though_padding_outnumbers_the_slots(assigner):
+    rng = np.random.default_rng(1)
+    boxes = jnp.asarray(rng.uniform(0.1, 0.9, (1, 4, 4)), jnp.float32)
+    padded = {k: jnp.pad(v, [(0, 0), (0, 5)] + [(0, 0)] * (v.ndim - 2)) for k, v in OBJECTS.items()}
+    owner, hit = slots.match(assigner, boxes, jnp.zeros((1, 4, 2)), padded)
+    assert {0, 1} <= set(np.asarray(owner[0])[np.asarray(hit[0])].tolist()) <= {0, 1}
+
+
+def test_boxes_by_half_in_a_crowd_are_told():
+    boxes = jnp.array([[[0.2, 0.2, 0.1, 0.1], [0.3, 0.2, 0.3, 0.1], [0.7, 0.7, 0.2, 0.2]]])
+    crowd = OBJECTS | {"crowd": jnp.array([[True, False, False]])}
+    np.testing.assert_array_equal(slots.in_crowd(boxes, crowd)[0], [True, False, False])
+
+
 def test_dynamic_k_gives_every_object_a_slot_and_good_ones_several():
     near = jnp.array([0.2, 0.2, 0.1, 0.1]) + 0.002 * jnp.arange(6)[:, None]
     far = jnp.full((4, 4), 0.45)

@@ -27,7 +27,6 @@ class BackboneConfig:
     scan: ScanConfig = ScanConfig()
     mlp: int = 2
     remat: bool = False
-    dtype: str = "float32"
 
     def __post_init__(self):
         if not len(self.dims) == len(self.depths) == len(self.mixers):
@@ -44,8 +43,8 @@ class BackboneConfig:
 class ConvBlock(nnx.Module):
     """Pre-norm residual block of two 3×3 convolutions: `[b h w c] -> [b h w c]`."""
 
-    def __init__(self, channels: int, cfg: BackboneConfig, *, rngs: nnx.Rngs):
-        dtype = jnp.dtype(cfg.dtype)
+    def __init__(self, channels: int, cfg: BackboneConfig, *, dtype, rngs: nnx.Rngs):
+        del cfg
         conv = functools.partial(nnx.Conv, channels, channels, (3, 3), dtype=dtype, rngs=rngs)
         self.norm = nnx.LayerNorm(channels, dtype=dtype, rngs=rngs)
         self.first, self.second = conv(), conv()
@@ -70,8 +69,7 @@ class Mlp(nnx.Module):
 class ScanBlock(nnx.Module):
     """Pre-norm residual block: selective scan over the map, then MLP."""
 
-    def __init__(self, channels: int, cfg: BackboneConfig, *, rngs: nnx.Rngs):
-        dtype = jnp.dtype(cfg.dtype)
+    def __init__(self, channels: int, cfg: BackboneConfig, *, dtype, rngs: nnx.Rngs):
         self.norm_mixer = nnx.LayerNorm(channels, dtype=dtype, rngs=rngs)
         self.norm_mlp = nnx.LayerNorm(channels, dtype=dtype, rngs=rngs)
         self.mixer = ScanMixer(channels, cfg.scan, dtype=dtype, rngs=rngs)
@@ -88,8 +86,7 @@ class MambaBackbone(nnx.Module):
     Height and width are multiples of the last stride.
     """
 
-    def __init__(self, cfg: BackboneConfig, *, rngs: nnx.Rngs):
-        dtype = jnp.dtype(cfg.dtype)
+    def __init__(self, cfg: BackboneConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         conv = functools.partial(nnx.Conv, dtype=dtype, rngs=rngs)
         norm = functools.partial(nnx.LayerNorm, dtype=dtype, rngs=rngs)
         self.cfg = cfg
@@ -110,7 +107,7 @@ class MambaBackbone(nnx.Module):
         blocks = {"scan": ScanBlock, "conv": ConvBlock}
         self.stages = nnx.List(
             [
-                nnx.List([blocks[mixer](dim, cfg, rngs=rngs) for _ in range(depth)])
+                nnx.List([blocks[mixer](dim, cfg, dtype=dtype, rngs=rngs) for _ in range(depth)])
                 for dim, depth, mixer in zip(cfg.dims, cfg.depths, cfg.mixers, strict=True)
             ]
         )

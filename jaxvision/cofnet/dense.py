@@ -80,6 +80,11 @@ def proposals(
 
     A cell is a peak when no neighbour of its level scores higher. Without gradient.
     """
+    if count > head["boxes"].shape[1]:
+        raise ValueError(
+            f"{count} proposals from {head['boxes'].shape[1]} cells: lower sampler.slots or "
+            "loss.slots.count, or raise model.size"
+        )
     scores = nnx.sigmoid(head["logits"])
     b, _, k = scores.shape
     strength, start = [], 0

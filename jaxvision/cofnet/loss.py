@@ -13,6 +13,7 @@ from jaxvision.cofnet.slots import (
     SlotConfig,
     attention_mask,
     gaussian_boxes,
+    in_crowd,
     match,
     quality,
     repeat_cyclically,
@@ -23,9 +24,10 @@ from jaxvision.losses.classification import quality_focal_loss
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the parts; `noise` weighs the seed's loss on ε, for aligned slots only.
+    """Weights of the parts; with `refine` 0 the dense head learns alone.
 
-    `min_snr` caps its signal-to-noise weight (Hang et al. 2023, eq. 8).
+    `noise` weighs the seed's loss on ε, for aligned slots only, and `min_snr` caps its
+    signal-to-noise weight (Hang et al. 2023, eq. 8).
     """
 
     slots: SlotConfig = SlotConfig()
@@ -40,12 +42,15 @@ def detection_loss(model: COFNet, batch, rngs: nnx.Rngs, *, cfg: LossConfig):
     """The loss of a detection batch (see `jaxvision.data`), and its parts for the log."""
     fields = model.encode(batch["image"])
     dense_class, dense_box = dense_loss(fields.dense, model.shapes, model.cfg.size, batch)
+    dense = cfg.dense * (cfg.classification * dense_class + dense_box)
+    logs = {"dense_class": dense_class, "dense_box": dense_box}
+    if not cfg.refine:
+        return dense, logs
     state, start = starting_boxes(model, fields, batch, rngs.slots(), cfg.slots)
     out = model.denoise(fields, state["x"], state["t"], attention_mask(cfg.slots))
     refine = refine_loss if model.cfg.objective == "x0" else noise_loss
-    refined, logs = refine(model, out, state, start, batch, cfg)
-    loss = cfg.dense * (cfg.classification * dense_class + dense_box) + cfg.refine * refined
-    return loss, {"dense_class": dense_class, "dense_box": dense_box, **logs}
+    refined, refine_logs = refine(model, out, state, start, batch, cfg)
+    return dense + cfg.refine * refined, logs | refine_logs
 
 
 def starting_boxes(model: COFNet, fields, batch, key: jax.Array, cfg: SlotConfig):
@@ -87,7 +92,9 @@ def refine_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
         targets = q[..., None] * nnx.one_hot(label, logits.shape[-1])
         count = jnp.maximum(positive.sum(), 1)
         box_total += jnp.where(positive, box_loss(boxes, target), 0).sum() / count
-        class_total += quality_focal_loss(logits, targets).sum() / count
+        counted = positive | ~in_crowd(boxes, batch)
+        focal = quality_focal_loss(logits, targets).sum(-1)
+        class_total += jnp.where(counted, focal, 0).sum() / count
     rounds = len(out.boxes)
     x0 = diffusion.encode(out.boxes[-1][:, :aligned], model.cfg.signal)
     snr = state["alpha_bar"] / (1 - state["alpha_bar"])
@@ -117,6 +124,8 @@ def noise_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
     label = jnp.take_along_axis(batch["labels"], found, axis=1)
     q = jnp.where(hit, quality(out.boxes[0], target), 0)
     targets = q[..., None] * nnx.one_hot(label, out.logits[0].shape[-1])
-    classification = quality_focal_loss(out.logits[0], targets).sum() / jnp.maximum(hit.sum(), 1)
+    focal = quality_focal_loss(out.logits[0], targets).sum(-1)
+    counted = hit | ~in_crowd(out.boxes[0], batch)
+    classification = jnp.where(counted, focal, 0).sum() / jnp.maximum(hit.sum(), 1)
     loss = noise + cfg.classification * classification
     return loss, {"noise": noise, "class": classification}

@@ -23,12 +23,13 @@ def nms_keep(boxes: jax.Array, scores: jax.Array, labels: jax.Array, threshold: 
 
 
 def select(
-    boxes: jax.Array, scores: jax.Array, *, top: int, threshold: float, candidates: int = 300
+    boxes: jax.Array, scores: jax.Array, *, top: int, threshold: float, candidates: int
 ) -> dict[str, jax.Array]:
     """The best detections of a batch: `boxes [b n 4]` corners, `scores [b n k]` -> `[b top]`.
 
-    Returns boxes `[b top 4]`, scores `[b top]` descending with 0 for empty slots, labels int32
-    `[b top]`. A box may be taken once for each class, as COCO's evaluation permits.
+    Only the `candidates` best pairs of box and class enter NMS. Returns boxes `[b top 4]`, scores
+    `[b top]` descending with 0 for empty slots, labels int32 `[b top]`. A box may be taken once for
+    each class, as COCO's evaluation permits.
     """
     n, k = scores.shape[1:]
     candidates = min(candidates, n * k)

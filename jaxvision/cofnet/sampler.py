@@ -21,7 +21,8 @@ class SamplerConfig:
 
     `steps` 0 returns the dense head's own boxes. `proposals` "learned" starts from the dense head's
     peaks noised to time `start` (a share of the schedule), "random" from Gaussian boxes at the last
-    time. `restart` draws fresh starting boxes at each step: the control that shows what DDIM adds.
+    time. `restart` draws fresh random boxes at each step, all at the last time, and pools them: the
+    control that shows what DDIM adds.
     `renewal` > 0 replaces boxes that score less than it by fresh ones between steps. `ensemble`
     pools the boxes of all steps, the last among them. `trust` mixes in the proposal's own class
     score, as score^(1-trust) · proposal^trust.
@@ -46,6 +47,13 @@ class SamplerConfig:
             raise ValueError(
                 f"sampler: steps={self.steps}, slots={self.slots}, start={self.start} out of range"
             )
+        for name in ("eta", "renewal", "trust", "nms"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"sampler.{name}={getattr(self, name)} must be from 0 to 1")
+        if self.top < 1:
+            raise ValueError(f"sampler.top={self.top} must be at least 1")
+        if self.restart and self.proposals != "random":
+            raise ValueError("sampler.restart draws random boxes: set sampler.proposals=random")
 
 
 def detect(
@@ -58,7 +66,8 @@ def detect(
     else:
         boxes, scores = sample(model, fields, key, cfg=cfg)
     boxes = jnp.clip(to_corners(boxes), 0, 1)
-    return select(boxes, scores, top=cfg.top, threshold=cfg.nms)
+    candidates = max(300, boxes.shape[1])  # DiffusionDet's number, and more where steps are pooled
+    return select(boxes, scores, top=cfg.top, threshold=cfg.nms, candidates=candidates)
 
 
 def sample(model: COFNet, fields: Fields, key: jax.Array, *, cfg: SamplerConfig):
@@ -67,6 +76,8 @@ def sample(model: COFNet, fields: Fields, key: jax.Array, *, cfg: SamplerConfig)
     learned = cfg.proposals == "learned"
     first = round(cfg.start * diffusion.STEPS) - 1 if learned else diffusion.STEPS - 1
     times = jnp.round(jnp.linspace(first, -1, cfg.steps + 1)).astype(jnp.int32)
+    if cfg.restart:
+        times = jnp.full_like(times, first)
     if learned:
         boxes, prior = proposals(fields.dense, model.shapes, n)
         origin = diffusion.encode(boxes, signal)

@@ -1,13 +1,22 @@
 """Training slots: which box each query starts from, and what it must become."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxvision.losses.boxes import giou, iou, pairwise_iou, to_corners
+from jaxvision.losses.boxes import (
+    EPSILON,
+    area,
+    giou,
+    iou,
+    pairwise_intersection,
+    pairwise_iou,
+    to_corners,
+)
 
 ASSIGNERS = ("iou", "hungarian", "dynamic_k")
 FAR = 1e5  # the cost of what may not be matched: finite, since the assignment must stay one
@@ -18,11 +27,11 @@ class SlotConfig:
     """Shares of the training slots, and how the unaligned ones find an object.
 
     `aligned` slots are noised ground truth, repeated in turn; `learned` are the dense head's
-    proposals, noised alike; the rest are Gaussian. Times are drawn as u^`skew`, u uniform: 1 is
-    uniform, more looks oftener at little noise, which small objects need (at a tenth of the cosine
-    schedule the centre is already off by 4 % of the image). `assigner` is for the last two kinds:
-    "iou" takes the object that the predicted box overlaps by half, "hungarian" one slot an object,
-    "dynamic_k" several.
+    proposals, noised alike, because inference starts from those; the rest are Gaussian. Times are
+    drawn as u^`skew`, u uniform: 1 is uniform, more looks oftener at little noise, which small
+    objects need (at a tenth of the cosine schedule the centre is already off by 4 % of the image).
+    `assigner` is for the last two kinds: "iou" takes the object that the predicted box overlaps by
+    half, "hungarian" one slot an object, "dynamic_k" several.
     """
 
     count: int = 300
@@ -96,9 +105,20 @@ def match(
     )
 
 
+def in_crowd(boxes: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """Boxes `[b n 4]` that lie by half in a crowd region, where nobody says what is an object."""
+    corners = to_corners(boxes)
+    inside = pairwise_intersection(corners, to_corners(batch["boxes"])) / (
+        area(corners)[..., None] + EPSILON
+    )
+    return jax.lax.stop_gradient((inside >= 0.5) & batch["crowd"][:, None]).any(-1)
+
+
 def _one_to_one(cost: jax.Array, valid: jax.Array) -> jax.Array:
-    # Padding columns all cost the same, so they do not bend the optimum of the real ones.
-    rows, columns = optax.assignment.hungarian_algorithm(jnp.where(valid[None], cost, 0.0))
+    # Padding columns all cost the same and more than real ones: they neither bend the optimum nor,
+    # where columns outnumber rows, take a row that an object wants.
+    padding = jnp.where(valid[None], cost, -FAR).max() + 1
+    rows, columns = optax.assignment.hungarian_algorithm(jnp.where(valid[None], cost, padding))
     return jnp.zeros(cost.shape, bool).at[rows, columns].set(True) & valid[None]
 
 

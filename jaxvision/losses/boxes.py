@@ -49,6 +49,11 @@ def pairwise_iou(a: jax.Array, b: jax.Array) -> jax.Array:
     return iou(a[..., :, None, :], b[..., None, :, :])
 
 
+def pairwise_intersection(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Common area of all pairs of corner boxes: `[* n 4], [* m 4] -> [* n m]`."""
+    return _overlap(a[..., :, None, :], b[..., None, :, :])[0]
+
+
 def giou(a: jax.Array, b: jax.Array) -> jax.Array:
     """Generalised IoU in [-1, 1], elementwise on corner boxes (Rezatofighi et al. 2019, alg. 1)."""
     intersection, union = _overlap(a, b)
