@@ -101,6 +101,32 @@ def test_the_usual_layouts_are_found(tmp_path, images, annotations):
     assert len(CocoSource.load(*found)) == 4
 
 
+@pytest.mark.parametrize(
+    "images, annotations",
+    [
+        ("valid", "valid/_annotations.coco.json"),
+        ("valid", "instances_valid.json"),
+        ("images/valid", "annotations/instances_valid2017.json"),
+        ("valid", "annotations/instances_val.json"),
+        ("val", "annotations/instances_valid.json"),
+        ("validation", "annotations/instances_validation.json"),
+    ],
+)
+def test_val_has_other_names(tmp_path, images, annotations):
+    for part, place in (("train", annotations.replace("valid", "train")), (images, annotations)):
+        (tmp_path / part).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(json.dumps(good()))
+        for image in good()["images"]:
+            Image.new("RGB", (40, 30)).save(tmp_path / part / image["file_name"])
+    (tmp_path / "annotations.json").write_text("{}")  # the last to be looked at
+    assert coco.find(tmp_path, "val") == (tmp_path / images, tmp_path / annotations)
+    (tmp_path / "annotations").mkdir(exist_ok=True)
+    named = tmp_path / "annotations" / "instances_val.json"
+    named.write_text(json.dumps(good()))
+    assert coco.find(tmp_path, "val") == (tmp_path / images, named)
+
+
 @pytest.mark.parametrize("form", ["annotations/instances_{}.json", "{}/_annotations.coco.json"])
 def test_the_pictures_of_another_split_are_not_taken(tmp_path, form):
     for split in ("train", "val"):

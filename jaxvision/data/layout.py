@@ -10,6 +10,7 @@ from typing import Any
 from jaxvision.data.annotations import Keep
 
 _CHUNK = 1 << 20
+_ALSO = {"val": ("valid", "validation")}  # Roboflow's name, and another common one
 
 
 def find(root: str | os.PathLike, split: str) -> tuple[Path, Path]:
@@ -17,9 +18,10 @@ def find(root: str | os.PathLike, split: str) -> tuple[Path, Path]:
 
     COCO's own layout is `annotations/instances_<split>.json` with `<split>/`; the JSON may also lie
     in `root`, or be `<split>/_annotations.coco.json` or `annotations.json`. `train` also finds the
-    only `instances_train<year>.json`. The images are looked for by the first name that the JSON
-    lists: in `<split>/`, `images/<split>/`, `images/`, beside the JSON, in `root` and its folders;
-    never in the folder of another split, whose pictures may have the same names.
+    only `instances_train<year>.json`; `val` also finds all that is called `valid` (Roboflow) or
+    `validation`. The images are looked for by the first name that the JSON lists: in `<split>/`,
+    `images/<split>/`, `images/`, beside the JSON, in `root` and its folders; never in the folder of
+    another split, whose pictures may have the same names.
     """
     root = Path(root)
     if not root.is_dir():
@@ -36,6 +38,12 @@ def holdout(field: str, modulus: int, remainder: int, inverse: bool = False) -> 
     `inverse` keeps the others: the same three values thus split a file in two, by clip for
     instance, so that no frame of a held-out clip is trained on.
     """
+    whole = all(type(n) is int for n in (modulus, remainder))
+    if not (isinstance(field, str) and whole):
+        raise ValueError(
+            f"holdout: {(field, modulus, remainder)} must be a field's name and two whole numbers, "
+            "as ('clip', 5, 1)"
+        )
     if modulus < 2 or not 0 <= remainder < modulus:
         raise ValueError(f"holdout: remainder {remainder} must be from 0 to modulus {modulus} - 1")
 
@@ -51,39 +59,49 @@ def holdout(field: str, modulus: int, remainder: int, inverse: bool = False) -> 
 
 
 def _find_annotations(root: Path, split: str) -> Path:
-    places = [
-        root / "annotations" / f"instances_{split}.json",
-        root / f"instances_{split}.json",
-        root / split / "_annotations.coco.json",
-    ]
-    for path in places:
-        if path.is_file():
-            return path
-    for folder in (root / "annotations", root):
-        dated = sorted(folder.glob(f"instances_{split}[0-9]*.json"))
-        if len(dated) > 1:
-            raise ValueError(
-                f"{root}: split {split!r} may be {' or '.join(p.name for p in dated)}; name one"
-            )
-        if dated:
-            return dated[0]
+    for name in _names(split):
+        for path in _places(root, name):
+            if path.is_file():
+                return path
+        for folder in (root / "annotations", root):
+            dated = sorted(folder.glob(f"instances_{name}[0-9]*.json"))
+            if len(dated) > 1:
+                raise ValueError(
+                    f"{root}: split {split!r} may be {' or '.join(p.name for p in dated)}; name one"
+                )
+            if dated:
+                return dated[0]
     if (root / "annotations.json").is_file():
         return root / "annotations.json"
     there = [str(p.relative_to(root)) for p in sorted(root.glob("*.json"))]
     there += [str(p.relative_to(root)) for p in sorted(root.glob("*/*.json"))]
     raise FileNotFoundError(
         f"{root}: no annotations for split {split!r}: expected "
-        f"{', '.join(str(p.relative_to(root)) for p in places)} or annotations.json; "
+        f"{', '.join(str(p.relative_to(root)) for p in _places(root, split))} or annotations.json; "
         f"there is {', '.join(there[:6]) or 'no JSON file'}"
     )
 
 
+def _names(split: str) -> tuple[str, ...]:
+    """What a split may be called."""
+    return (split, *_ALSO.get(split, ()))
+
+
+def _places(root: Path, name: str) -> list[Path]:
+    return [
+        root / "annotations" / f"instances_{name}.json",
+        root / f"instances_{name}.json",
+        root / name / "_annotations.coco.json",
+    ]
+
+
 def _find_images(root: Path, split: str, annotations: Path) -> Path:
     stem = annotations.stem.removeprefix("instances_")
-    near = [root / stem, root / split, root / "images" / stem, root / "images" / split]
+    names = (stem, *_names(split))
+    near = [root / name for name in names] + [root / "images" / name for name in names]
     near += [root / "images", annotations.parent, root]
     near += sorted(p for p in root.iterdir() if p.is_dir())
-    others = _splits(root) - {stem, split}
+    others = _splits(root) - set(names)
     folders = [f for f in dict.fromkeys(near) if f.is_dir() and (f == root or f.name not in others)]
     name = _first_file_name(annotations)
     for folder in folders:
