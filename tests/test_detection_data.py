@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from coco_files import good, write
+from coco_files import annotation, good, write
 
 from jaxvision.data.detection import DataConfig, DetectionData, ScenesConfig
+from jaxvision.data.pipeline import iterate
 
 
-def data(**fields):
-    return DetectionData(DataConfig(**fields), size=(32, 32), seed=0)
+def data(echo=print, **fields):
+    return DetectionData(DataConfig(**fields), size=(32, 32), seed=0, echo=echo)
 
 
 def test_one_file_is_split_by_the_number_of_its_clips(tmp_path):
@@ -34,7 +35,7 @@ def test_val_may_be_another_file_with_classes_in_another_order(tmp_path):
 def test_batches_repeat_for_training_and_end_for_evaluation(tmp_path):
     images, annotations = write(tmp_path, good())
     same = dict(images=str(images), annotations=str(annotations))
-    both = data(**same, val_annotations=str(annotations))
+    both = data(**same, val="train")
     assert both.batches("train", batch=3)[100]["mask"].all()
     last = both.batches("val", batch=3)
     assert len(last) == 2
@@ -48,7 +49,74 @@ def test_scenes_are_drawn_when_they_are_asked_for(tmp_path):
 
 
 def test_named_classes_need_no_files():
-    assert data(root="nowhere", names=("a", "b")).names == ("a", "b")
+    named = data(root="nowhere", names=("a", "b"), category_ids=(3, 9))
+    assert named.names == ("a", "b") and named.category_ids == (3, 9)
+    assert data(root="nowhere", names=("a", "b")).category_ids == ()
+
+
+def test_ids_are_those_of_the_training_annotations(tmp_path):
+    images, annotations = write(tmp_path, good())
+    same = dict(images=str(images), annotations=str(annotations), val="train")
+    assert data(**same).category_ids == (7, 9, 12)
+    assert data(**same, names=("bird", "meteor")).category_ids == (7, 12)
+    assert data(**same, names=("meteor", "bird")).category_ids == (1, 2)  # out of order
+
+
+def test_rows_have_room_for_what_the_annotations_hold(tmp_path):
+    many = good()
+    many["annotations"] += [annotation(100 + k, 13, [k, k, 5, 5]) for k in range(9)]
+    images, annotations = write(tmp_path, many)
+    same = dict(images=str(images), annotations=str(annotations), holdout=("clip", 2, 1))
+    assert data(**same).batches("train", batch=1)[0]["boxes"].shape == (1, 8, 4)
+    assert data(**same).batches("val", batch=1)[1]["valid"].sum() == 9  # of d.png
+    few = data(**same, max_boxes=3)
+    few.batches("train", batch=1)
+    assert few.batches("val", batch=1)[1]["valid"].sum() == 3
+    with pytest.raises(ValueError, match="max_boxes=8 is too few.*: d.png has 9.*set it to 16"):
+        data(**same | dict(holdout=("clip", 2, 0)), max_boxes=8).batches("train", batch=1)
+
+
+def test_what_is_evaluated_on_is_not_trained_on(tmp_path):
+    images, annotations = write(tmp_path, good())
+    parts = dict(images=str(images), annotations=str(annotations))
+    for same in (dict(root=str(tmp_path)), parts, parts | dict(val_annotations=str(annotations))):
+        with pytest.raises(ValueError, match="nothing to evaluate on but .*annotations.json.*hold"):
+            data(**same).names  # noqa: B018 - reads the annotations
+        assert len(data(**same, val="train").source("val")) == 4
+        assert len(data(**same, holdout=("clip", 2, 1)).source("val")) == 2
+
+
+def test_training_begins_with_a_line_on_each_split(tmp_path):
+    spoilt = good()
+    spoilt["annotations"].append(annotation(20, 13, [35, 25, 100, 100]))
+    images, annotations = write(tmp_path, spoilt)
+    said = []
+    same = dict(images=str(images), annotations=str(annotations))
+    data(said.append, **same, holdout=("clip", 2, 1)).batches("train", batch=1)
+    assert len(said) == 2 and "train: " in said[0] and "0 boxes clipped" in said[0]
+    assert "val: " in said[1] and "1 boxes clipped" in said[1]
+    with pytest.raises(ValueError, match="zero images"):  # before the first step, not after it
+        data(**same, holdout=("clip", 9, 8)).batches("train", batch=1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_are_told_once_for_all_workers(tmp_path, workers, caplog, capfd):
+    many = good() | dict(annotations=[])
+    many["images"] = [dict(id=k, file_name=f"{k}.png", width=40, height=30) for k in range(24)]
+    images, annotations = write(tmp_path, many)
+    for k in range(10):
+        (images / f"{k}.png").write_bytes(b"")
+    both = data(images=str(images), annotations=str(annotations), val="train")
+    stream = iterate(both.batches("train", batch=8), workers=workers)
+    for _ in range(12):  # four epochs
+        next(stream)
+    said = caplog.text + capfd.readouterr().err  # that of workers comes by the latter
+    assert [said.count(f"images/{k}.png: the file is empty") for k in range(10)] == [1] * 10
+    assert "10 of 24 images cannot be read" in said
+    (images / "10.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="11 of 24 images cannot be read, too many.*10.png"):
+        for _ in range(12):
+            next(stream)
 
 
 def test_gaps_are_named(tmp_path):
@@ -56,12 +124,17 @@ def test_gaps_are_named(tmp_path):
         DataConfig()
     with pytest.raises(ValueError, match="holdout=.*must be"):
         DataConfig(root="x", holdout=("clip", 5))
-    with pytest.raises(ValueError, match="max_boxes=0"):
-        DataConfig(root="x", max_boxes=0)
+    for holdout in (("id", "5", 1), (5, "id", 1), ("id", 5, 1.0), ("id", 5, True)):
+        with pytest.raises(ValueError, match="holdout: .*must be a field's name and two whole num"):
+            DataConfig(root="x", holdout=holdout)
+    with pytest.raises(ValueError, match="remainder 5 must be"):
+        DataConfig(root="x", holdout=("id", 5, 5))
+    with pytest.raises(ValueError, match="max_boxes=-1"):
+        DataConfig(root="x", max_boxes=-1)
+    with pytest.raises(ValueError, match="category_ids=.1,. must be one for each"):
+        DataConfig(root="x", category_ids=(1,))
     images, annotations = write(tmp_path, good())
     only = data(images=str(images), annotations=str(annotations))
-    with pytest.raises(ValueError, match="nothing to evaluate on"):
-        only.source("val")
     with pytest.raises(ValueError, match="split 'test' is none of"):
         only.source("test")
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -120,19 +120,19 @@ def test_a_large_jpeg_is_decoded_small_with_the_same_boxes(tmp_path):
 
 def test_rows_have_fixed_shapes_and_keep_objects_before_crowds():
     sample = drawing(50, 100, THREE[:2] + [(0, 0, 5, 5)]) | dict(index=3, size=np.array([50, 100]))
+    sample["broken"] = False
     sample["crowd"] = np.array([True, False, False])
     row = transforms.to_batch_row(sample, 5)
     kinds = {k: (v.shape, str(v.dtype)) for k, v in row.items()}
     assert kinds == dict(
         image=((50, 100, 3), "uint8"), boxes=((5, 4), "float32"), labels=((5,), "int32"),
         valid=((5,), "bool"), crowd=((5,), "bool"), index=((), "int32"), size=((2,), "int32"),
-        letterbox=((3,), "float32"),
+        letterbox=((3,), "float32"), broken=((), "bool"),
     )  # fmt: skip
     assert row["valid"].tolist() == [True, True, False, False, False]
     assert row["crowd"].tolist() == [False, False, True, False, False]
     np.testing.assert_allclose(row["boxes"][0], [0.7, 0.55, 0.4, 0.3])
-    with pytest.raises(ValueError, match="max_boxes=2"):
-        transforms.to_batch_row(sample, 2)
+    assert transforms.to_batch_row(sample, 1)["labels"].tolist() == [1]
     rng = np.random.default_rng(0)
     assert transforms.to_batch_row(sample, 2, rng=rng)["valid"].all()
     ones = [transforms.to_batch_row(sample, 1, rng=rng)["labels"][0] for _ in range(40)]
@@ -146,6 +146,7 @@ def test_unreadable_images_train_on_nothing_and_count_as_missed(tmp_path, caplog
     rows = {int(row["index"]): row for row in (train[g] for g in range(2))}
     assert rows[0]["valid"].any() and not rows[1]["valid"].any()
     assert (rows[1]["image"] == geometry.GREY).all()
+    assert rows[1]["broken"] and not rows[0]["broken"]
     row = eval_examples(source, size=(64, 64), max_boxes=4)[1]
     assert row["valid"].sum() == 3 and (row["image"] == geometry.GREY).all()
     assert list(source.unreadable) == [1] and "1.png" in source.unreadable[1]
@@ -179,5 +180,13 @@ def test_bad_settings_are_named(source):
     for name, value in (("flip", 1.5), ("hue", 1.0), ("scale", (2.0, 1.0)), ("scale", (0.0, 1.0))):
         with pytest.raises(ValueError, match=f"augment.{name}"):
             AugmentConfig(**{name: value})
-    with pytest.raises(ValueError, match="raise max_boxes to 3"):
-        eval_examples(source, size=(64, 64), max_boxes=2)
+
+
+def test_training_needs_room_for_all_objects_and_evaluation_does_not(source):
+    limits = dict(size=(64, 64), max_boxes=2)
+    with pytest.raises(ValueError, match="too few to train on memory.json: 0.png has 3.*to 8, or"):
+        train_examples(source, SPATIAL, seed=0, **limits)
+    row = eval_examples(source, **limits)[0]
+    np.testing.assert_array_equal(row["labels"][row["valid"]], source.objects(0)["labels"][:2])
+    pasting = dataclasses.replace(SPATIAL, copy_paste=0.5, paste_count=6)
+    assert [transforms.max_boxes_of(source, a) for a in (SPATIAL, pasting)] == [8, 16]

@@ -30,8 +30,8 @@ class CocoSource:
 
     With `broken="skip"` an image that cannot be read comes as a grey one of its recorded size with
     `broken` True; each is named in a warning with a running count, and kept in `unreadable`; more
-    than a tenth of all are an error. With `broken="error"` it raises a `ValueError` or `OSError`
-    that names the file.
+    than a tenth of all are an error. What other processes have read, `note` counts. With
+    `broken="error"` it raises a `ValueError` or `OSError` that names the file.
     """
 
     def __init__(self, annotations: Annotations, folder: Path, *, broken: Broken = "skip"):
@@ -110,6 +110,12 @@ class CocoSource:
         return dict(
             boxes=a.boxes[span], labels=a.labels[span], crowd=a.crowd[span], area=a.area[span]
         )
+
+    def note(self, batch: Mapping[str, np.ndarray]) -> None:
+        """Counts and names the `broken` images of a batch, by looking at each new one again."""
+        for index in batch["index"][batch["broken"]]:
+            if index not in self.unreadable:
+                self._image(int(index), 1)
 
     def path(self, index: int) -> Path:
         return self.folder / self.images[index]["file_name"]

@@ -2,16 +2,23 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import grain
 import jax
+from absl import logging
 from jax.experimental import multihost_utils
 
-from jaxvision.data import skywatch
-from jaxvision.data.coco import CocoSource, find
+from jaxvision.data import layout, skywatch
+from jaxvision.data.coco import CocoSource
 from jaxvision.data.pipeline import batches
-from jaxvision.data.transforms import AugmentConfig, eval_examples, train_examples
+from jaxvision.data.transforms import (
+    AugmentConfig,
+    eval_examples,
+    max_boxes_of,
+    train_examples,
+)
 
 SPLITS = ("train", "val")
 
@@ -36,8 +43,9 @@ class DataConfig:
     `images` and `annotations` name the parts (`val_images` and `val_annotations` for the validation
     split). `holdout` (field, modulus, remainder) splits one annotations file in two: images whose
     `field` ends in a number n with n % modulus == remainder are held out. `val` = `train` evaluates
-    on what is trained on. `names` are the classes in the model's order; empty, they are those of
-    the training annotations.
+    on what is trained on. `names` are the classes in the model's order and `category_ids` their ids
+    in what `predict` writes; empty, they are those of the training annotations. `max_boxes` is how
+    many objects a row of a batch holds; 0 takes what the training annotations need.
     """
 
     root: str = ""
@@ -49,7 +57,8 @@ class DataConfig:
     val_annotations: str = ""
     holdout: tuple = ()
     names: tuple[str, ...] = ()
-    max_boxes: int = 100
+    category_ids: tuple[int, ...] = ()
+    max_boxes: int = 0
     scenes: ScenesConfig = ScenesConfig()
     augment: AugmentConfig = AugmentConfig()
 
@@ -61,20 +70,45 @@ class DataConfig:
             )
         if self.holdout and len(self.holdout) != 3:
             raise ValueError(f"data.holdout={self.holdout} must be (field, modulus, remainder)")
-        if self.max_boxes < 1:
-            raise ValueError(f"data.max_boxes={self.max_boxes} must be at least 1")
+        if self.holdout:
+            layout.holdout(*self.holdout)
+        if len(self.category_ids) not in (0, len(self.names)):
+            raise ValueError(
+                f"data.category_ids={self.category_ids} must be one for each of "
+                f"data.names={self.names}"
+            )
+        if self.max_boxes < 0:
+            raise ValueError(f"data.max_boxes={self.max_boxes} must be at least 1, or 0")
 
 
 class DetectionData:
-    """Sources by split, read when first asked for."""
+    """Sources by split, read when first asked for.
 
-    def __init__(self, cfg: DataConfig, *, size: tuple[int, int], seed: int):
-        self.cfg, self.size, self.seed = cfg, tuple(size), seed
+    `echo` takes a line on each source when batches to train on are asked for.
+    """
+
+    def __init__(
+        self,
+        cfg: DataConfig,
+        *,
+        size: tuple[int, int],
+        seed: int,
+        echo: Callable[[str], None] = logging.debug,
+    ):
+        self.cfg, self.size, self.seed, self.echo = cfg, tuple(size), seed, echo
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The classes in the model's order."""
         return tuple(self.cfg.names) or self._load("train").categories
+
+    @functools.cached_property
+    def category_ids(self) -> tuple[int, ...]:
+        """The ids of `names`; empty where names are given and there are no annotations to ask."""
+        cfg = self.cfg
+        if cfg.category_ids or (cfg.names and not Path(cfg.annotations or cfg.root).exists()):
+            return tuple(cfg.category_ids)
+        return self.source("train").category_ids
 
     @functools.cache  # noqa: B019 - lives as long as the run does
     def source(self, split: str) -> CocoSource:
@@ -83,11 +117,17 @@ class DetectionData:
         return source if source.categories == self.names else source.with_categories(self.names)
 
     def batches(self, split: str, *, batch: int) -> grain.MapDataset:
-        """Batches for `Stage.data`: augmented, endless for "train"; each image once for "val"."""
-        source, limit = self.source(split), self.cfg.max_boxes
+        """Batches for `Stage.data`: augmented, endless for "train"; each image once for "val".
+
+        To train, both splits are read: what is wrong with the other shows now, not hours later.
+        """
+        source, augment = self.source(split), self.cfg.augment
+        limit = self.cfg.max_boxes or max_boxes_of(source, augment)
         if split == "train":
+            for name in SPLITS:
+                self.echo(f"{name}: {self.source(name).report()}")
             rows = train_examples(
-                source, augment=self.cfg.augment, size=self.size, max_boxes=limit, seed=self.seed
+                source, augment=augment, size=self.size, max_boxes=limit, seed=self.seed
             )
         else:
             rows = eval_examples(source, size=self.size, max_boxes=limit)
@@ -97,14 +137,22 @@ class DetectionData:
             repeat=split == "train",
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            seen=source.note,
         )
 
     @functools.cache  # noqa: B019
     def _load(self, split: str) -> CocoSource:
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {SPLITS}")
-        images, annotations = self._find(split)
-        holdout = (*self.cfg.holdout, split == "train") if self.cfg.holdout else None
+        cfg, (images, annotations) = self.cfg, self._find(split)
+        apart = cfg.holdout or cfg.val == cfg.train
+        if split == "train" and not apart and self._find("val")[1] == annotations:
+            raise ValueError(
+                f"data: nothing to evaluate on but {annotations}, which is trained on: give "
+                "--config.data.val_annotations=FILE, or --config.data.holdout=\"('id', 10, 0)\" to "
+                "hold out a part of it"
+            )
+        holdout = (*cfg.holdout, split == "train") if cfg.holdout else None
         return CocoSource.load(images, annotations, holdout=holdout)
 
     def _find(self, split: str) -> tuple[Path, Path]:
@@ -112,11 +160,6 @@ class DetectionData:
         if split == "val" and cfg.val_annotations:
             return Path(cfg.val_images or cfg.images), Path(cfg.val_annotations)
         if cfg.annotations:
-            if split == "val" and not cfg.holdout and cfg.val != cfg.train:
-                raise ValueError(
-                    "data: nothing to evaluate on: give --config.data.val_annotations=FILE, or "
-                    "--config.data.holdout=\"('id', 10, 0)\" to hold out a part of this file"
-                )
             return Path(cfg.images), Path(cfg.annotations)
         if cfg.scenes.train:
             if jax.process_index() == 0:
@@ -124,4 +167,4 @@ class DetectionData:
             if jax.process_count() > 1:
                 multihost_utils.sync_global_devices("scenes are drawn")
         name = cfg.train if cfg.holdout or split == "train" else cfg.val
-        return find(cfg.root, name)
+        return layout.find(cfg.root, name)

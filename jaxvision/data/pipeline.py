@@ -7,7 +7,7 @@ workers nor that of processes changes what is read: a checkpoint needs only the 
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -90,9 +90,17 @@ class Batches(grain.MapDataset[Row]):
     """This process's rows of the global batches of a dataset of examples: see `batches`."""
 
     def __init__(
-        self, examples: grain.MapDataset, *, batch: int, repeat: bool, first: int, rows: int
+        self,
+        examples: grain.MapDataset,
+        *,
+        batch: int,
+        repeat: bool,
+        first: int,
+        rows: int,
+        seen: Callable[[Row], None] | None,
     ):
         super().__init__(examples)
+        self.seen = seen
         self._batch, self._repeat, self._first, self._rows = batch, repeat, first, rows
         self._count = len(examples)
 
@@ -121,13 +129,15 @@ def batches(
     repeat: bool,
     process_index: int = 0,
     process_count: int = 1,
+    seen: Callable[[Row], None] | None = None,
 ) -> grain.MapDataset:
     """Groups examples into batches of `batch` rows over all processes.
 
     Row j of global batch i is example `i * batch + j`, whatever the process count; process p holds
     the p-th block of `batch / process_count` rows. Every batch gets a `mask`, bool `[rows]`. With
     `repeat` the epochs follow one another without end and without a seam; else the last batch is
-    filled with copies of a real row whose mask is False.
+    filled with copies of a real row whose mask is False. `iterate` calls `seen` with each batch in
+    the process that asked for it, whichever process made it.
     """
     if len(examples) == 0:
         raise ValueError(f"no examples in {examples}: check the folder, the split and the filter")
@@ -141,7 +151,8 @@ def batches(
             f"process_index={process_index} is not below process_count={process_count}"
         )
     rows = batch // process_count
-    return Batches(examples, batch=batch, repeat=repeat, first=process_index * rows, rows=rows)
+    first = process_index * rows
+    return Batches(examples, batch=batch, repeat=repeat, first=first, rows=rows, seen=seen)
 
 
 def stack(rows: list[Row]) -> dict[str, np.ndarray]:
@@ -200,13 +211,16 @@ def iterate(
         items = rest.to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=size)
         )
-    return _read(items)
+    return _read(items, dataset.seen if isinstance(dataset, Batches) else None)
 
 
-def _read(items: grain.IterDataset) -> Iterator[Any]:
+def _read(items: grain.IterDataset, seen: Callable[[Row], None] | None) -> Iterator[Any]:
     iterator = iter(items)
     try:
-        yield from iterator
+        for item in iterator:
+            if seen is not None:
+                seen(item)
+            yield item
     finally:
         iterator.close()
 

@@ -6,7 +6,13 @@ import numpy as np
 
 from jaxvision.data.geometry import Sample
 
+_EIGHT = 8  # rows grow in steps of it: sets that are alike share a compiled program
 _NO_LETTERBOX = np.array([1, 0, 0], np.float32)
+
+
+def boxes_needed(most: int, *, pasted: int = 0) -> int:
+    """The `max_boxes` for images of up to `most` objects that get up to `pasted` more."""
+    return _EIGHT * max(1, -(-(most + pasted) // _EIGHT))
 
 
 def to_batch_row(
@@ -19,14 +25,12 @@ def to_batch_row(
     """One row of a batch, of fixed shapes: objects first, then regions to ignore, then zeros.
 
     `boxes [m 4]` become cxcywh as fractions of the canvas. Of more than `max_boxes` a random part
-    is kept, objects before regions to ignore; without `rng` that is an error. The row of an
+    is kept, or without `rng` the first ones, objects before regions to ignore. The row of an
     augmented canvas has letterbox (1, 0, 0): there is no way back to its file.
     """
     height, width = sample["image"].shape[:2]
     order = np.arange(len(sample["boxes"]))
-    if len(order) > max_boxes:
-        if rng is None:
-            raise ValueError(f"{len(order)} objects do not fit in max_boxes={max_boxes}")
+    if len(order) > max_boxes and rng is not None:
         order = rng.permutation(order)
     crowds = sample["crowd"][order]
     kept = order[np.argsort(crowds, kind="stable")][:max_boxes]
@@ -43,5 +47,6 @@ def to_batch_row(
         image=sample["image"],
         index=np.int32(sample["index"]),
         size=np.asarray(sample["size"], np.int32),
+        broken=np.bool_(sample["broken"]),
         letterbox=np.asarray(letterbox, np.float32),
     )

@@ -4,7 +4,6 @@ import dataclasses
 
 import grain
 import numpy as np
-from absl import logging
 
 from jaxvision.data.coco import CocoSource
 from jaxvision.data.colour import colour_jitter, motion_blur, noise
@@ -12,7 +11,7 @@ from jaxvision.data.geometry import GREY, Sample, fit_scale, flip, scale_jitter
 from jaxvision.data.geometry import letterbox as letterbox
 from jaxvision.data.mosaic import copy_paste, mosaic, quadrants
 from jaxvision.data.pipeline import repeat_factors, shuffled
-from jaxvision.data.rows import to_batch_row
+from jaxvision.data.rows import boxes_needed, to_batch_row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,16 +153,25 @@ def train_examples(
 ) -> grain.MapDataset:
     """Augmented rows on a canvas of `size` (h, w), shuffled anew each epoch, for `batches`.
 
-    Of an image with more than `max_boxes` objects a random part is kept, another one each time. An
-    image that cannot be read gives a grey row without objects, unless the source raises.
+    Of a mosaic with more than `max_boxes` objects a random part is kept; a single image with more
+    is refused, for what is left out would be learned as background. An image that cannot be read
+    gives a grey row without objects, unless the source raises.
     """
     counts = np.diff(source.annotations.first)
-    if (counts > max_boxes).any():
-        logging.warning(
-            "%d of %d images have more than max_boxes=%d objects (up to %d): a random part is kept",
-            *((counts > max_boxes).sum(), len(source), max_boxes, counts.max()),
+    if counts.max() > max_boxes:
+        name = source.images[int(counts.argmax())]["file_name"]
+        raise ValueError(
+            f"max_boxes={max_boxes} is too few to train on {source.annotations.file}: {name} has "
+            f"{counts.max()} objects; set it to {max_boxes_of(source, augment)}, or to 0 to follow "
+            "the annotations"
         )
     return TrainExamples(source, augment, size=tuple(size), max_boxes=max_boxes, seed=seed)
+
+
+def max_boxes_of(source: CocoSource, augment: AugmentConfig) -> int:
+    """The `max_boxes` that training on `source` needs."""
+    most = int(np.diff(source.annotations.first).max())
+    return boxes_needed(most, pasted=augment.paste_count if augment.copy_paste else 0)
 
 
 class EvalExamples(grain.MapDataset[dict[str, np.ndarray]]):
@@ -188,17 +196,11 @@ class EvalExamples(grain.MapDataset[dict[str, np.ndarray]]):
 
 
 def eval_examples(source: CocoSource, *, size: tuple[int, int], max_boxes: int) -> grain.MapDataset:
-    """One row an image, fitted onto a canvas of `size` (h, w), with all its objects, for `batches`.
+    """One row an image, fitted onto a canvas of `size` (h, w), for `batches`.
 
-    An image that cannot be read is grey and keeps its objects: they count as missed.
+    A row holds up to `max_boxes` objects; metrics take all of them from the source. An image that
+    cannot be read is grey and keeps its objects: they count as missed.
     """
-    counts = np.diff(source.annotations.first)
-    if counts.max() > max_boxes:
-        name = source.images[int(counts.argmax())]["file_name"]
-        raise ValueError(
-            f"max_boxes={max_boxes} is too few to evaluate {source.annotations.file}: "
-            f"{name} has {counts.max()} objects; raise max_boxes to {counts.max()}"
-        )
     return EvalExamples(source, size=tuple(size), max_boxes=max_boxes)
 
 

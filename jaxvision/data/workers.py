@@ -9,6 +9,7 @@ from multiprocessing import connection
 from pathlib import Path
 
 import cv2
+from absl import logging
 
 _SHARED_MEMORY_NEEDED = 2**30
 _GRACE = 60.0  # seconds
@@ -24,16 +25,18 @@ def has_shared_memory() -> bool:
 
 
 def start_worker(index: int, count: int) -> None:
-    """Makes a worker process leave signals, devices and the other cores to its parent.
+    """Makes a worker process leave signals, devices, warnings and other cores to its parent.
 
     Ctrl-C, and a scheduler's SIGTERM, reach all processes of a run: the parent still needs its
-    workers to reach the next checkpoint, and closes them.
+    workers to reach the next checkpoint, and closes them. What each worker would warn of, the
+    parent says once (`batches`, `seen`).
     """
     del index, count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
     os.environ["JAX_PLATFORMS"] = "cpu"
     cv2.setNumThreads(1)
+    logging.set_verbosity(logging.ERROR)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
