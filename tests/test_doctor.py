@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision import settings
 from jaxvision.data.doctor import ERROR, OK, WARN, examine
-from jaxvision.data.doctor.__main__ import main
+from jaxvision.data.doctor.__main__ import default_size, main
 from jaxvision.data.skywatch import CLASSES, generate
 
 QUIET = ("classes", "resolution", "empty images")  # checks that a handful of scenes cannot pass
@@ -21,7 +22,8 @@ def original(tmp_path_factory):
 
 
 @pytest.fixture
-def root(original, tmp_path):
+def root(original, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     return shutil.copytree(original, tmp_path / "scenes")
 
 
@@ -34,7 +36,7 @@ def edit(root, split="train"):
 
 def examined(root, **options):
     """(level, check) -> text of all findings, the quiet ones left out."""
-    report = examine(root, **{"size": 96, **options})
+    report = examine(root, **{"size": (96, 96), **options})
     found = {}
     for split, findings in report.findings.items():
         for f in findings:
@@ -52,7 +54,8 @@ def problems(root, **options):
 def test_a_sound_set_has_no_error(root):
     found = examined(root)
     assert not {key for key in found if key[0] != OK}
-    assert {"category map", "duplicates", "files", "size", "extent"} <= {key[1] for key in found}
+    made = {"category map", "duplicates", "files", "size", "extent", "objects"}
+    assert made <= {key[1] for key in found}
     report = examine(root)
     counts = report.as_dict()["splits"]["train"]
     data, _ = edit(root)
@@ -191,17 +194,61 @@ def test_unused_classes_background_and_resolution(root):
     data, save = edit(root)
     data["categories"].append({"id": 0, "name": "background"})
     save()
-    report = examine(root, size=32)
+    report = examine(root, size=(32, 32))
     found = {(f.level, f.check, f.text) for f in report.findings["train"]}
     texts = " | ".join(text for level, check, text in found if check == "classes")
     assert "background" in texts and "have no box" in texts
     (resolution,) = (f for f in report.findings["train"] if f.check == "resolution")
-    assert resolution.level == WARN and "at 32 px" in resolution.text
+    assert resolution.level == WARN and "at 32x32 px" in resolution.text
     sides = np.array([min(a["bbox"][2:]) for a in data["annotations"]])
     wanted = int(np.ceil(np.quantile(8 * 96 / sides, 0.8) / 32) * 32)
     small = (sides * 32 / 96 < 8).mean()
     assert f"{small:.0%} of the boxes" in resolution.text
-    assert f"{wanted} px" in resolution.mend or "tiles" in resolution.mend
+    assert f"{wanted}x{wanted} px" in resolution.mend or "tiles" in resolution.mend
+    wide = examine(root, size=(32, 96)).findings["train"]  # a square fits by its height
+    (text,) = (f.text for f in wide if f.check == "resolution")
+    assert text == resolution.text.replace("32x32", "32x96")
+
+
+def test_crowded_images(root):
+    data, save = edit(root)
+    data["annotations"] += [
+        dict(data["annotations"][0], id=1000 + k, image_id=3, bbox=[k, k, 9 + k / 8, 9])
+        for k in range(45)
+    ]
+    save()
+    own = sum(a["image_id"] == 3 for a in data["annotations"])
+    report = examine(root)
+    (finding,) = (f for f in report.findings["train"] if f.check == "objects")
+    name = next(i["file_name"] for i in data["images"] if i["id"] == 3)
+    assert finding.level == WARN and f"up to {own} objects in an image ({name})" in finding.text
+    assert f"data.max_boxes={-(-own // 8) * 8}, or 0" in finding.mend
+
+
+def test_splits_that_a_training_asks_for(root, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    data, _ = edit(root)
+    (flat / "annotations.json").write_text(json.dumps(data))
+    shutil.copytree(root / "train", flat / "images")
+    text = "train and val are one file, annotations.json"
+    assert text in problems(flat)[ERROR, "splits"]
+    assert main([str(flat)]) == 1 and "do not train on this yet" in capsys.readouterr().out
+    found = examined(flat, holdout=("id", 5, 1))
+    assert "8 images to train on, 2 held out" in found[OK, "holdout"]
+    assert main([str(flat), "--holdout", "id", "5", "1"]) == 0
+    assert not problems(flat, train="train", val="train")
+    assert "images have no field 'clip'" in problems(flat, holdout=("clip", 5, 1))[ERROR, "holdout"]
+    assert main([str(flat), "--holdout", "id", "5", "x"]) == 1
+    assert "invalid literal" in capsys.readouterr().err
+
+    (root / "val").rename(root / "valid")
+    val = root / "annotations" / "instances_val.json"
+    val.rename(val.with_name("instances_valid.json"))
+    assert not problems(root)
+    val.with_name("instances_valid.json").rename(val.with_name("instances_test.json"))
+    (root / "valid").rename(root / "test")
+    assert "val: " in problems(root)[ERROR, "splits"] and not problems(root, val="test")
 
 
 def test_layouts(root, tmp_path, capsys):
@@ -209,12 +256,13 @@ def test_layouts(root, tmp_path, capsys):
     flat.mkdir()
     shutil.copy(root / "annotations" / "instances_train.json", flat / "annotations.json")
     shutil.copytree(root / "train", flat / "images")
-    assert not problems(flat)
+    assert list(problems(flat)) == [(ERROR, "splits")]  # one file for train and val
     export = tmp_path / "export"
     shutil.copytree(root / "val", export / "valid")
     val = root / "annotations" / "instances_val.json"
     shutil.copy(val, export / "valid" / "_annotations.coco.json")
-    assert list(examine(export).as_dict()["splits"]) == ["valid"] and not problems(export)
+    assert list(examine(export).as_dict()["splits"]) == ["valid"]
+    assert "'train'" in problems(export)[ERROR, "splits"]
     assert not problems(None, images=root / "val", annotations=val)
 
     empty = tmp_path / "empty"
@@ -222,7 +270,7 @@ def test_layouts(root, tmp_path, capsys):
     (empty / "labels.csv").write_text("a,b")
     assert "labels.csv" in problems(empty)[ERROR, "layout"]
     shutil.move(root / "val", tmp_path / "elsewhere")  # the other split has the same file names
-    assert "val: the names it lists are found in train/" in problems(root)[ERROR, "layout"]
+    assert "val: " in problems(root)[ERROR, "layout"]  # and those of train are not taken for its
     shutil.move(root / "train", tmp_path / "far")
     assert "instances_val.json" in problems(root)[ERROR, "layout"]
     for arguments in (["nowhere"], [str(root), "--images", str(root)], [str(root), "--size", "0"]):
@@ -241,7 +289,14 @@ def test_command(root, tmp_path, capsys):
     assert main([str(root), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["errors"] == 0 and set(report["splits"]) == {"train", "val"}
+    assert report["sheets"] == ["doctor-train.png", "doctor-val.png"]
+    assert all((tmp_path / name).exists() for name in report["sheets"])
     assert {"split", "level", "check", "text", "mend"} == set(report["findings"][0])
+
+    (tmp_path / "doctor-train.png").unlink()
+    assert main([str(root), "--sheet="]) == 0 and ".png" not in capsys.readouterr().out
+    assert not (tmp_path / "doctor-train.png").exists()
+    assert main([str(root)]) == 0 and "look at doctor-train.png" in capsys.readouterr().out
 
     data, save = edit(root)
     doctor_damage.corners(data)
@@ -252,3 +307,8 @@ def test_command(root, tmp_path, capsys):
     assert main([str(root), "--sheet", str(tmp_path / "bad.png")]) == 1
     assert (tmp_path / "bad-train.png").exists()
     assert "do not train on this yet" in capsys.readouterr().out
+
+
+def test_the_size_is_that_of_the_preset():
+    config = settings.load("configs/cofnet.py:skywatch")
+    assert default_size() == tuple(config.model.size)

@@ -4,15 +4,19 @@ import numpy as np
 
 from jaxvision.data.doctor.finding import ERROR, OK, WARN, Finding, some
 from jaxvision.data.doctor.table import Table
+from jaxvision.data.rows import boxes_needed
 
 TOLERANCE = 1.0  # pixels by which a box may leave its image through rounding
 MANY = 0.1  # share of faulty boxes from which it is no accident
 FEW_EXAMPLES = 20
 CELLS = 2  # cells of the finest feature map that a box should span
 CROWDED, MOSTLY_EMPTY, TOO_MANY_SMALL = 0.2, 0.5, 0.2
+MAX_BOXES = 40  # what configs/cofnet.py makes room for unless it is told otherwise
+
+Size = tuple[int, int]  # height, width
 
 
-def check(table: Table, *, size: int, stride: int) -> list[Finding]:
+def check(table: Table, *, size: Size, stride: int) -> list[Finding]:
     """All checks that need no picture, for training at `size` pixels with a finest `stride`."""
     if not len(table.boxes):
         return [Finding(ERROR, "boxes", "no box in this split", "export the annotations again")]
@@ -119,29 +123,50 @@ def _shares(table: Table) -> list[Finding]:
     level = WARN if crowd > CROWDED else OK
     mend = "iscrowd=1 marks regions to ignore; set 0 for single objects" if level == WARN else ""
     text = f"{crowd:.1%} of the boxes are crowd regions"
-    return [*findings, Finding(level, "crowd", text, mend)]
+    return [*findings, Finding(level, "crowd", text, mend), _most(table)]
 
 
-def _resolution(table: Table, size: int, stride: int) -> list[Finding]:
+def _most(table: Table) -> Finding:
+    """The fullest image: training makes room for a number of objects that is the same for all."""
+    counts = np.bincount(table.image)
+    most = int(counts.max())
+    text = f"up to {most} objects in an image ({table.files[counts.argmax()]})"
+    if most <= MAX_BOXES:
+        return Finding(OK, "objects", text)
+    mend = f"to train on them give --config.data.max_boxes={boxes_needed(most)}, or 0 (as needed)"
+    return Finding(WARN, "objects", f"{text}, more than {MAX_BOXES}", mend)
+
+
+def _resolution(table: Table, size: Size, stride: int) -> list[Finding]:
     """How large the boxes are for the model that will look at them."""
     usable = (table.boxes[:, 2:] > 0).all(axis=1) & ~table.crowd
     usable &= np.isfinite(table.sizes[table.image]).all(axis=1)
     if not usable.any():
         return []
-    longest = table.sizes[table.image[usable]].max(axis=1)
-    short = table.boxes[usable, 2:].min(axis=1)
+    sizes = table.sizes[table.image[usable]]
+    scale = (size[::-1] / sizes).min(axis=1)
+    short = table.boxes[usable, 2:].min(axis=1) * scale
     wanted = CELLS * stride
-    small = (short * size / longest < wanted).mean()
+    small = (short < wanted).mean()
     text = (
-        f"at {size} px {small:.0%} of the boxes are narrower than {wanted} px, "
+        f"at {_named(size)} {small:.0%} of the boxes are narrower than {wanted} px, "
         f"{CELLS} cells of stride {stride}"
     )
     if small <= TOO_MANY_SMALL:
         return [Finding(OK, "resolution", text)]
-    better = np.quantile(wanted * longest / short, 1 - TOO_MANY_SMALL)
-    better = int(np.ceil(better / 32) * 32)
-    source = int(np.median(longest))
-    mend = f"train at {better} px (the images have {source})"
-    if better > 1.5 * source:
-        mend = f"train at {max(size, source // 32 * 32)} px or more, and predict with tiles"
+    larger = np.quantile(wanted / short, 1 - TOO_MANY_SMALL)
+    whole = np.median(1 / scale)  # at so many times the size the images keep their pixels
+    height, width = np.median(sizes, axis=0)[::-1].astype(int)
+    better = tuple(int(np.ceil(side * larger / 32) * 32) for side in size)
+    mend = f"train at {_named(better)} (the images have {_named((height, width))}): "
+    mend += f'--config.model.size="{better}"'
+    if larger > 1.5 * whole:
+        own = tuple(max(side, int(side * whole) // 32 * 32) for side in size)
+        mend = f"train at {_named(own)} or more, and predict with tiles: "
+        mend += f'--config.model.size="{own}", predict --tile=N'
     return [Finding(WARN, "resolution", text, mend)]
+
+
+def _named(size: Size) -> str:
+    """Height x width, as `model.size` has them."""
+    return f"{size[0]}x{size[1]} px"

@@ -58,7 +58,10 @@ def examine(
     *,
     images: Path | None = None,
     annotations: Path | None = None,
-    size: int = 640,
+    train: str = "train",
+    val: str = "val",
+    holdout: tuple = (),
+    size: tuple[int, int] = (640, 640),
     stride: int = 4,
     sample: int = 0,
     workers: int = 2,
@@ -66,12 +69,13 @@ def examine(
     """Examines all splits of the folder `root`, or the one that `images` and `annotations` make.
 
     Args:
-        size, stride: side of the model's input and stride of its finest features.
+        train, val, holdout: as in the `data` of a config, what a training would take.
+        size, stride: (h, w) of the model's input and stride of its finest features.
         sample: opens this many image files a split, all for 0.
     """
     if (images is None) != (annotations is None):
         raise ValueError("give --images and --annotations together")
-    if size < 1 or stride < 1 or sample < 0 or workers < 1:
+    if min(size) < 1 or stride < 1 or sample < 0 or workers < 1:
         raise ValueError(
             f"size={size}, stride={stride}, sample={sample}, workers={workers}: too small"
         )
@@ -83,6 +87,7 @@ def examine(
         if root is None or not root.is_dir():
             raise ValueError(f"{root} is not a folder; name the data set's folder")
         places, general = splits.discover(root)
+        general += splits.asked_for(root, train=train, val=val, rule=holdout) if places else []
     found: dict[str, list[Finding]] = {}
     tables, seen = [], {}
     for name, folder, file in places:

@@ -3,13 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxvision.data.annotations import read
 from jaxvision.data.doctor.finding import ERROR, OK, WARN, Finding, some
 from jaxvision.data.doctor.table import Table
-from jaxvision.data.layout import find
+from jaxvision.data.layout import find, holdout
 
 EXPECTED = (
     "annotations/instances_<split>.json, instances_<split>.json, <split>/_annotations.coco.json or "
     "annotations.json"
+)
+RENAME = (
+    "rename the file, or name another split (--train, --val; --config.data.train, "
+    "--config.data.val when training)"
+)
+HOLD_OUT = (
+    "hold out a part of the other: --holdout id 10 0, and --config.data.holdout=\"('id', 10, 0)\" "
+    "when training"
 )
 
 
@@ -42,6 +51,32 @@ def discover(root: Path) -> tuple[list[tuple[str, Path, Path]], list[Finding]]:
         mend = f"expected is {EXPECTED}; or give --images and --annotations"
         findings.append(Finding(ERROR, "layout", text, mend))
     return splits, findings
+
+
+def asked_for(root: Path, *, train: str, val: str, rule: tuple) -> list[Finding]:
+    """Whether a training finds the splits that it asks for, and each in a file of its own."""
+    files, findings = {}, []
+    for name in dict.fromkeys((train,) if rule else (train, val)):
+        try:
+            files[name] = find(root, name)[1]
+        except (FileNotFoundError, ValueError) as error:
+            mend = RENAME if name == train else f"{HOLD_OUT}; or {RENAME}"
+            findings.append(Finding(ERROR, "splits", f"{name}: {error}", mend))
+    if len(files) > len(set(files.values())):
+        text = f"{train} and {val} are one file, {files[train].name}: what is left to evaluate on?"
+        findings.append(Finding(ERROR, "splits", text, HOLD_OUT))
+    return [*findings, *(_parts(files[train], rule) if rule and files else [])]
+
+
+def _parts(file: Path, rule: tuple) -> list[Finding]:
+    """What a holdout makes of one file."""
+    keeps = [holdout(*rule, inverse) for inverse in (True, False)]
+    try:
+        train, val = (len(read(file, keep=k, size_of=lambda _: (1, 1)).images) for k in keeps)
+    except ValueError as error:
+        mend = "give a field that ends in a number, with remainders of which some are held out"
+        return [Finding(ERROR, "holdout", str(error), mend)]
+    return [Finding(OK, "holdout", f"{train} images to train on, {val} held out")]
 
 
 def compare(tables: Sequence[Table]) -> list[Finding]:
