@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,11 +35,15 @@ class PredictConfig:
 def build(config: ConfigDict) -> Experiment:
     """The stages of `config.run`, all of them detection on `config.data`.
 
-    Fills in `config.data.names`, so that a saved config predicts without the data set.
+    Fills in `config.data.names` and `category_ids`, so that a saved config predicts without the
+    data set. An entry of a stage's `init_from` is an earlier stage or a folder, alone or with
+    renames of its parameters' paths, (regex, replacement):
+    `--config.stages.detect.init_from="('ssl', ('runs/old/detect', ('^encoder/', 'backbone/')))"`.
     """
     size = tuple(config.model.size)
-    data = DetectionData(configs.from_config(DataConfig, config.data), size=size, seed=config.seed)
-    config.data.names = data.names
+    data_cfg = configs.from_config(DataConfig, config.data)
+    data = DetectionData(data_cfg, size=size, seed=config.seed, echo=_say)
+    config.data.names, config.data.category_ids = data.names, data.category_ids
     model = configs.from_config(CofnetConfig, config.model, classes=len(data.names))
     loss = configs.from_config(LossConfig, config.loss)
     sampler = configs.from_config(SamplerConfig, config.sampler)
@@ -59,6 +64,7 @@ def build(config: ConfigDict) -> Experiment:
             inputs,
             output,
             names=data.names,
+            category_ids=data.category_ids or None,
             size=size,
             score=predicting.score,
             tile=predicting.tile or None,
@@ -101,7 +107,7 @@ def _stage(
             )
         },
         steps=cfg.steps,
-        init_from=tuple(Graft(source=source) for source in cfg.init_from),
+        init_from=tuple(map(_graft, cfg.init_from)),
         evals={
             "val": Eval(split="val", predict=predict, host=reports, every=cfg.eval_every),
         },
@@ -111,3 +117,18 @@ def _stage(
         best=cfg.best or None,
         seed=config.seed,
     )
+
+
+def _graft(entry: Any) -> Graft:
+    """`source`, or `(source, (regex, replacement), …)`."""
+    source, *rename = [entry] if isinstance(entry, str) else entry
+    pairs = [p for p in rename if isinstance(p, list | tuple) and len(p) == 2]
+    if len(pairs) < len(rename):
+        raise ValueError(f"init_from: {entry!r} is not (source, (regex, replacement), …)")
+    return Graft(source=source, rename=tuple(map(tuple, pairs)))
+
+
+def _say(text: str) -> None:
+    """Prints, in the first process."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
