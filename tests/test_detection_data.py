@@ -72,7 +72,7 @@ def test_rows_have_room_for_what_the_annotations_hold(tmp_path):
     few = data(**same, max_boxes=3)
     few.batches("train", batch=1)
     assert few.batches("val", batch=1)[1]["valid"].sum() == 3
-    with pytest.raises(ValueError, match="max_boxes=8 is too few.*: d.png has 9.*set it to 16"):
+    with pytest.raises(ValueError, match="max_boxes=8 is.*d.png has 9.*set data.max_boxes=16"):
         data(**same | dict(holdout=("clip", 2, 0)), max_boxes=8).batches("train", batch=1)
 
 

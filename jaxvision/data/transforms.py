@@ -162,8 +162,8 @@ def train_examples(
         name = source.images[int(counts.argmax())]["file_name"]
         raise ValueError(
             f"max_boxes={max_boxes} is too few to train on {source.annotations.file}: {name} has "
-            f"{counts.max()} objects; set it to {max_boxes_of(source, augment)}, or to 0 to follow "
-            "the annotations"
+            f"{counts.max()} objects; set data.max_boxes={max_boxes_of(source, augment)}, or 0 to "
+            "follow the annotations"
         )
     return TrainExamples(source, augment, size=tuple(size), max_boxes=max_boxes, seed=seed)
 

@@ -17,8 +17,8 @@ RENAME = (
     "--config.data.val when training)"
 )
 HOLD_OUT = (
-    "hold out a part of the other: --holdout id 10 0, and --config.data.holdout=\"('id', 10, 0)\" "
-    "when training"
+    "hold out a part to evaluate on: --holdout id 10 0, and when training "
+    "--config.data.holdout=\"('id', 10, 0)\""
 )
 
 
