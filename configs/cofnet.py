@@ -91,7 +91,6 @@ def get_config(preset: str = "base"):
         root=root,
         train={"coco": "train2017"}.get(preset, "train"),
         val={"coco": "val2017"}.get(preset, "val"),
-        max_boxes={"coco": 100, "tiny": 16}.get(preset, 40),
         scenes=scenes,
         augment=dict(scale=(0.8, 1.4), copy_paste=0.5) if preset == "base" else {},
     )
