@@ -68,7 +68,7 @@ def rules_from(config: ConfigDict) -> sharding.Rules:
     """The sharding rules of `config.sharding`."""
     rules = []
     for rule in config.sharding:
-        if not (isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[1], tuple)):
+        if not (isinstance(rule, tuple) and tuple(map(type, rule)) == (str, tuple)):
             raise ValueError(
                 f"config.sharding: {rule!r} is not a pair like ('kernel$', (None, 'tensor'))"
             )

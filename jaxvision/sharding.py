@@ -11,7 +11,7 @@ from absl import logging
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxvision.stage import path_name
+from jaxvision.stage import check_regex, path_name
 
 AXES = ("data", "fsdp", "seq", "tensor")
 BATCH = P(("data", "fsdp"))
@@ -51,6 +51,8 @@ def infer(mesh: Mesh, tree: Any, rules: Rules = (), min_size: int = 2**16) -> An
     divisible dimension, the others are copied to every device. A rule is also for the optimizer's
     copies of a parameter; those of lower rank (factored moments) are placed by size.
     """
+    for pattern, _ in rules:
+        check_regex("sharding rule", pattern)
     idle = {pattern for pattern, _ in rules}
 
     def place(path, leaf):
@@ -68,6 +70,15 @@ def infer(mesh: Mesh, tree: Any, rules: Rules = (), min_size: int = 2**16) -> An
     for pattern in sorted(idle):
         logging.warning("sharding rule %r matches no parameter", pattern)
     return placed
+
+
+def idle_axes(mesh: Mesh, placed: Any) -> list[str]:
+    """The axes of several devices that split neither batches nor any array placed by `infer`."""
+    used = {axis for axes in BATCH for axis in axes}
+    for place in jax.tree.leaves(placed):
+        for axes in place.spec:
+            used |= {axes} if isinstance(axes, str) else set(axes or ())
+    return [axis for axis, size in mesh.shape.items() if size > 1 and axis not in used]
 
 
 def _fsdp(ways: int, shape: tuple[int, ...], min_size: int) -> P:

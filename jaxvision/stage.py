@@ -1,9 +1,9 @@
 """What to train: the records that every system is spelled with.
 
 A stage is a model, its data, its objectives and its budget. Training in several stages is a
-sequence
-of them: each starts from grafts of the parameters that earlier stages left behind. Freezing,
-adversarial pairs, auxiliary optimizers, ensembles and evaluation-only pipelines need nothing else.
+sequence of them: each starts from grafts of the parameters that earlier stages left behind.
+Freezing, adversarial pairs, auxiliary optimizers, ensembles and evaluation-only pipelines need
+nothing else.
 """
 
 import dataclasses
@@ -56,6 +56,10 @@ class Graft:
     source: str
     rename: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self):
+        for pattern, replacement in self.rename:
+            check_regex(f"graft of {self.source!r}: rename", pattern, replacement)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Eval:
@@ -104,6 +108,14 @@ class Stage:
                 f"stage {self.name!r}: steps={self.steps} must be >= 0, "
                 f"accumulate={self.accumulate} and save_every={self.save_every} >= 1"
             )
+        for name, objective in self.objectives.items():
+            check_regex(f"stage {self.name!r}: params of objective {name!r}", objective.params)
+        for name, ev in self.evals.items():
+            if ev.every < 1:
+                raise ValueError(
+                    f"stage {self.name!r}: eval {name!r} is due every {ev.every} steps: "
+                    f"eval_every={ev.every} must be >= 1"
+                )
         if self.steps and not self.objectives:
             raise ValueError(f"stage {self.name!r} has {self.steps} steps and no objective")
         if self.ema is not None and not 0 < self.ema < 1:
@@ -128,6 +140,15 @@ class Experiment:
     predict: Callable[[nnx.Module, Sequence[Path], Path], Iterable[Mapping[str, Any]]]
     forward: Callable[[nnx.Module, Batch], Mapping[str, jax.Array]]
     example: Batch
+
+
+def check_regex(what: str, pattern: str, replacement: str = "") -> None:
+    """Raises `ValueError` for a pattern, or a replacement of what it matches, that `re` refuses."""
+    try:
+        re.sub(pattern, replacement, "")
+    except (re.error, IndexError) as error:
+        given = repr(pattern) + (f" -> {replacement!r}" if replacement else "")
+        raise ValueError(f"{what} {given} is not a regular expression: {error}") from error
 
 
 def path_name(path: tuple[Any, ...]) -> str:
