@@ -28,10 +28,31 @@ def from_first(value: Any) -> Any:
     return json.loads(received.tobytes())
 
 
-def barrier(name: str) -> None:
-    """Waits until every process is here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+def done_by_first(action: Callable[[], Any]) -> Any:
+    """What `action()` returns in process 0 (a JSON value), in every process, once it is done.
+
+    Where it raises there, all processes raise: none is left waiting for the others.
+    """
+    value = failure = None
+    if is_first():
+        try:
+            value = action()
+        except Exception as error:
+            failure = error
+    reason, value = from_first([_told(failure), value])
+    if failure:
+        raise failure
+    if reason:
+        raise OSError(*reason)
+    return value
+
+
+def _told(error: Exception | None) -> list[Any] | None:
+    """What `OSError` makes the same error of, in another process."""
+    number = getattr(error, "errno", None)
+    if error is None or number is None:
+        return error and [str(error)]
+    return [number, error.strerror, error.filename and str(error.filename)]
 
 
 class Interrupted(Exception):

@@ -7,6 +7,7 @@ written under another name and renamed once all of it is on the disk.
 import contextlib
 import dataclasses
 import itertools
+import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +18,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxvision.agreement import barrier, from_first, is_first
+from jaxvision.agreement import done_by_first, from_first, is_first
+from jaxvision.errors import reason
 from jaxvision.names import describe_difference, flatten, types
 from jaxvision.record import Record, checksums, damage, read_record, sync, write_record
+
+# Orbax logs a traceback for each thread that fails, at any time after it has raised the error.
+logging.getLogger("absl").addFilter(lambda entry: "_SignalingThread" not in entry.getMessage())
 
 
 class Checkpoints:
@@ -64,15 +69,6 @@ class Checkpoints:
         scores = {step: self._score(self.record(step).metrics) for step in self.steps()}
         scores = {step: score for step, score in scores.items() if score is not None}
         return max(scores, key=lambda step: (scores[step], -step)) if scores else None
-
-    def improves(self, metrics: Mapping[str, float]) -> bool:
-        """Whether these metrics beat those of every checkpoint. NaN (no such class) never does."""
-        score = self._score(metrics)
-        return score is not None and from_first(is_first() and self._beaten_by(score))
-
-    def _beaten_by(self, score: float) -> bool:
-        best = self.best_step()
-        return best is None or score > self._score(self.record(best).metrics)
 
     def whole(self, steps: Sequence[int]) -> Iterator[int]:
         """The undamaged ones of `steps`, last first; says what is wrong with the others."""
@@ -128,30 +124,33 @@ class Checkpoints:
         A step that is already there only gets its metrics: a run has one state at a step.
         """
         path = self.path(record.step)
+        self._score(record.metrics)  # refuses those without the metric that is to choose the best
         try:
-            if from_first(path.exists() and damage(path) is None if is_first() else None):
-                if is_first():
-                    content = read_record(path)
-                    write_record(path, content | {"metrics": record.metrics, "best": self._best})
-                return
-            self._write(path, flatten(state), record)
+            if done_by_first(lambda: path.exists() and damage(path) is None):
+                done_by_first(lambda: self._complete(path, record))
+            else:
+                self._write(path, flatten(state), record)
         except (OSError, ValueError, RuntimeError) as error:  # tensorstore raises all of them
             with contextlib.suppress(OSError):
                 self._clear()
             raise OSError(
-                f"cannot write checkpoint {path}: {_reason(error)}; make room or mend the folder, "
-                f"then start again: the checkpoints there stay readable (latest: {self.newest()})"
+                f"cannot write checkpoint {path}: {reason(error)} or give another --workdir, then "
+                f"start again: the checkpoints there stay readable (latest: {self.newest()})"
             ) from error
+
+    def _complete(self, path: Path, record: Record) -> None:
+        """Adds the metrics of a step that has been saved before it was evaluated."""
+        write_record(path, read_record(path) | {"metrics": record.metrics, "best": self._best})
+        self._prune()
 
     def _write(self, path: Path, arrays: Mapping[str, jax.Array], record: Record) -> None:
         writing = path.with_name(f".writing-{path.name}")
-        if is_first():
+
+        def begin():
             self._clear()
             writing.mkdir(parents=True)
-        barrier(f"checkpoint {record.step} begins")
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
-            writer.save((writing / "state").resolve(), args=ocp.args.PyTreeSave(arrays))
-        if is_first():
+
+        def end():
             about = {"best": self._best, "arrays": types(arrays), "files": checksums(writing)}
             write_record(writing, dataclasses.asdict(record) | about)
             if path.exists():
@@ -160,7 +159,11 @@ class Checkpoints:
             sync(self._directory)
             self._damaged.discard(record.step)
             self._prune()
-        barrier(f"checkpoint {record.step} ends")
+
+        done_by_first(begin)
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
+            writer.save((writing / "state").resolve(), args=ocp.args.PyTreeSave(arrays))
+        done_by_first(end)
 
     def _folders(self) -> list[int]:
         if not self._directory.is_dir():
@@ -241,8 +244,3 @@ def _read(path: Path, how: ocp.args.CheckpointArgs) -> dict[str, Any]:
 def _unused(path: Path) -> Path:
     numbered = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
     return next(p for p in itertools.chain([path], numbered) if not p.exists())
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return getattr(error, "strerror", None) or lines[0]

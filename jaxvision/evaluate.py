@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from jaxvision import sharding
-from jaxvision.agreement import Interrupted, from_first, is_first
+from jaxvision.agreement import Interrupted, done_by_first, is_first
 from jaxvision.data.pipeline import iterate
 from jaxvision.stage import Stage
 from jaxvision.step import Program, TrainState
@@ -39,8 +39,8 @@ def evaluate(
     dataset = stage.data(ev.split)
     key = jax.random.key(stage.seed)
     host = list(ev.host(Path(directory)))
-    if host and is_first():
-        Path(directory).mkdir(parents=True, exist_ok=True)
+    if host:
+        done_by_first(lambda: Path(directory).mkdir(parents=True, exist_ok=True))
     total = None
     with jax.set_mesh(mesh):
         batches = iterate(dataset, workers=workers)
@@ -57,11 +57,13 @@ def evaluate(
                 batch, predictions = _everywhere((batch, predictions))
                 for metric in host if is_first() else ():
                     metric.add(batch, predictions)
-    results = {} if total is None else jax.device_get(total.compute())
-    for metric in host if is_first() else ():
-        results |= metric.result()
-    results = {f"{name}/{key}": float(value) for key, value in results.items()}
-    return from_first(results)
+    computed = {} if total is None else jax.device_get(total.compute())
+
+    def results():
+        found = [computed, *(metric.result() for metric in host)]
+        return {f"{name}/{k}": float(v) for part in found for k, v in part.items()}
+
+    return done_by_first(results)
 
 
 def _everywhere(tree: Any) -> Any:

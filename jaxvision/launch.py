@@ -18,7 +18,7 @@ train:
   --profile                   records a profiler trace of five steps, for TensorBoard
 eval, predict, export, bench:
   --stage=NAME                another stage than the last
-predict, export, bench:
+eval, predict, export, bench:
   --output=PATH               where results go; within the workdir if not given
 predict:
   --input=PATH                image, folder, pattern or video; several flags, or with commas between
@@ -32,23 +32,27 @@ Several processes (started by SLURM, Kubernetes or on Cloud TPU, they find one a
   --num_processes=N  --process_id=I
 """
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict
 
 from jaxvision import settings
+from jaxvision.errors import one_line, out_of_memory
 from jaxvision.spelling import nearest
 
 VERBS = ("train", "eval", "predict", "export", "bench")
 ONLY_FOR = {
     "profile": ("train",),
     "stage": ("eval", "predict", "export", "bench"),
-    "output": ("predict", "export", "bench"),
+    "output": ("eval", "predict", "export", "bench"),
     "input": ("predict",),
     "tile": ("predict",),
     "format": ("export",),
@@ -60,6 +64,10 @@ class UsageError(ValueError):
     """The command line is wrong."""
 
 
+class Terminated(BaseException):  # no Exception: libraries swallow those
+    """SIGTERM has come where there was nothing to save."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -67,20 +75,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"--help", "-h", "help"} & set(argv):
         print(__doc__)
         return 0
+    places: dict[str, Path] = {}
     try:
         verb, values, overrides = parse(argv)
-        config, workdir = configure(verb, values, overrides)
-        run(verb, values, config, workdir)
+        with terminable() if verb == "train" else contextlib.nullcontext():
+            config, workdir = configure(verb, values, overrides)
+            places = {"--workdir": workdir}
+            places |= {"--output": Path(values.output)} if values.output else {}
+            run(verb, values, config, workdir)
+        return 0
+    except Terminated:
+        print("stopped (SIGTERM) outside training, nothing is lost: the same command goes on")
         return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
-        ours = not isinstance(error, RuntimeError) or "RESOURCE_EXHAUSTED" in str(error)
-        if debug or not ours:
+        if debug or (isinstance(error, RuntimeError) and not out_of_memory(error)):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error, places)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Raises `Terminated` at SIGTERM; `agreement.Interrupt` takes over while there is a state."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminated(number, frame) -> None:
+    del number, frame
+    raise Terminated
 
 
 def parse(argv: Sequence[str]) -> tuple[str, flags.FlagValues, list[str]]:
@@ -200,15 +232,6 @@ def inputs_from(given: Sequence[str]) -> list[Path]:
     if not names:
         raise UsageError("predict needs --input=PATH: an image, a folder, a pattern or a video")
     return [Path(name) for name in names]
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    if "RESOURCE_EXHAUSTED" in text:
-        return f"out of device memory: use a smaller batch or more accumulation ({text})"
-    return text if len(lines) < 2 else f"{text} … (--debug shows all)"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs a stage: evaluate, save, read, step, until it ends."""
+"""Runs a stage: save, evaluate, read, step, until it ends."""
 
 import contextlib
 import dataclasses
@@ -49,12 +49,19 @@ def fit(
     Continues from its own checkpoint. `profile` is `{"start": s, "steps": n}` (see trace.py). A
     caller that passes `interrupt` learns from its `reason` whether the stage was stopped.
     """
+    if log_every < 1:
+        raise ValueError(f"log_every={log_every} must be >= 1")
     begun = time.perf_counter()
     folder = Path(workdir) / stage.name
     writer = writer if writer and is_first() else Silent()
     program = build(stage)
     like = jax.eval_shape(program.init, jax.random.key(stage.seed))
     placed = sharding.infer(mesh, like, rules)
+    for axis in sharding.idle_axes(mesh, placed):
+        writer.say(
+            f"warning: mesh axis {axis}={mesh.shape[axis]} splits no parameter, so its devices all "
+            f"do the same work: give a rule for it in config.sharding, or set config.mesh.{axis}=1"
+        )
     checkpoints = Checkpoints(folder / "checkpoints", best=stage.best, say=writer.say)
 
     with contextlib.ExitStack() as stack:
@@ -68,6 +75,7 @@ def fit(
         writer.log(f"{stage.name}: every parameter\n{table}")
 
         if at.step < stage.steps:
+            open_splits(stage, mesh)
             writer.say(f"{stage.name}: steps {at.step} to {stage.steps}; compiling the first")
         step_fn, key = compiled(stage, program, mesh, placed)
         data = training_batches(stage, at, workers)
@@ -76,11 +84,20 @@ def fit(
         trace = Trace(Path(workdir) / "tensorboard" / stage.name, profile, writer.say)
         stack.enter_context(trace)
 
-        while True:  # `at.step` steps are done: judge the state, save it, and only then go on
+        def save():
+            nonlocal saved
+            if saved is None or (saved.step, saved.metrics) != (at.step, at.metrics):
+                watch.settle(at.step, state)
+                checkpoints.save(state, at)
+                saved = at
+
+        while True:  # `at.step` steps are done: save the state, judge it, and only then go on
             at = dataclasses.replace(at, seconds=before + time.perf_counter() - begun)
             ended = at.step >= stage.steps or hooks_end(hooks, state, at, watch.metrics, log_every)
-            for name in due(stage, at, ended):
-                watch.settle(at.step, state)
+            evals = due(stage, at, ended)
+            if evals or ended or (at.step > 0 and at.step % stage.save_every == 0):
+                save()  # whatever happens to the evaluation
+            for name in evals:
                 directory = folder / "eval" / str(at.step)
                 try:
                     found = evaluate(
@@ -90,14 +107,11 @@ def fit(
                 except Interrupted:
                     break
                 at = dataclasses.replace(at, metrics={**at.metrics, **found})
+                save()
                 tell(writer, at.step, name, found, directory)
             stopped = interrupt.agreed()
-            periodic = at.step > 0 and at.step % stage.save_every == 0
-            if saved is None or (saved.step, saved.metrics) != (at.step, at.metrics):
-                if ended or stopped or periodic or checkpoints.improves(at.metrics):
-                    watch.settle(at.step, state)
-                    checkpoints.save(state, at)
-                    saved = at
+            if stopped:
+                save()
             if ended or stopped:
                 break
 
@@ -117,14 +131,23 @@ def fit(
             watch.push(at.step, logs, rows)
 
     place = checkpoints.path(at.step)
-    if ended:
-        writer.say(f"{stage.name}: ended after step {at.step}; {place}")
-    else:
+    if stopped:
         writer.say(
             f"{stage.name}: stopped after step {at.step} ({interrupt.reason}) and saved {place}; "
             "the same command continues from there"
         )
+    else:
+        writer.say(f"{stage.name}: ended after step {at.step}; {place}")
     return state
+
+
+def open_splits(stage: Stage, mesh: Mesh) -> None:
+    """Reads a batch of every split that an eval names: what is missing is refused before training.
+
+    The devices get it as well: they must be able to share its rows.
+    """
+    for split in sorted({ev.split for ev in stage.evals.values()}):
+        sharding.put(stage.data(split)[0], mesh)
 
 
 def compiled(stage: Stage, program: Program, mesh: Mesh, placed: Any) -> tuple[Callable, jax.Array]:

@@ -1,5 +1,6 @@
 """What a run tells: a line in the terminal, log.txt, metrics.csv, TensorBoard."""
 
+import contextlib
 import csv
 import datetime
 import io
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 _KEYS = ("stage", "step")
 _REDRAW = 0.2  # seconds
@@ -61,7 +64,7 @@ class RunWriter:
         self._terminal = self._stream.isatty()
         self._log = (self._workdir / "log.txt").open("a", encoding="utf-8")
         self._table = Table(self._workdir / "metrics.csv")
-        self._events: SummaryWriter | None = None
+        self._events: Events | None = None
         self._stage, self._line, self._drawn = "", "", 0.0
 
     def begin(self, stage: str, step: int) -> None:
@@ -69,8 +72,7 @@ class RunWriter:
         self._table.forget(stage, after=step)
         if self._events:
             self._events.close()
-        folder = self._workdir / "tensorboard" / stage
-        self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._events = Events(self._workdir / "tensorboard" / stage, after=step)
 
     def say(self, text: str) -> None:
         self._clear_line()
@@ -93,7 +95,7 @@ class RunWriter:
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         self._table.add({"stage": self._stage, "step": step, **metrics})
         for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
+            self._events.add(step, summary.scalar(name, value))
         self._events.flush()
         if self._line:
             if not self._terminal:
@@ -103,7 +105,7 @@ class RunWriter:
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         for name, image in images.items():
-            self._events.add_image(name, image, step, dataformats="HWC")
+            self._events.add(step, summary.image(name, image, dataformats="HWC"))
         self._events.flush()
 
     def close(self) -> None:
@@ -115,13 +117,38 @@ class RunWriter:
     def __enter__(self) -> "RunWriter":
         return self
 
-    def __exit__(self, *error) -> None:
-        self.close()
+    def __exit__(self, kind, error, trace) -> None:
+        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+            self.close()  # on a full disk it fails as well, and must not hide the error
 
     def _clear_line(self) -> None:
         if self._terminal and self._drawn:
             self._stream.write("\r\x1b[K")
             self._drawn = 0.0
+
+
+class Events:
+    """TensorBoard's file of a stage; what was written of steps later than `after` is void.
+
+    Written at once: the thread of tensorboardX's own writer dies on a full disk, and whoever writes
+    next waits for it for ever.
+    """
+
+    def __init__(self, folder: Path, *, after: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"))
+        if after:
+            begun = SessionLog(status=SessionLog.START)
+            self._file.write_event(Event(step=after + 1, wall_time=time.time(), session_log=begun))
+
+    def add(self, step: int, content: Any) -> None:
+        self._file.write_event(Event(step=step, wall_time=time.time(), summary=content))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class Table:

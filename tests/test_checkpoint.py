@@ -57,7 +57,6 @@ def test_what_is_saved_comes_back(three):
 def test_only_the_latest_and_the_best_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2, best="val/ap")
     for step, score in enumerate((0.1, 0.7, 0.7, 0.3, math.nan, 0.2)):
-        assert checkpoints.improves({"val/ap": score}) == (step in (0, 1))
         checkpoints.save(state(step), record(step, **{"val/ap": score}))
     assert checkpoints.steps() == [1, 4, 5]
     assert checkpoints.best_step() == 1
@@ -76,9 +75,10 @@ def test_a_metric_of_nothing_but_nan_does_not_win_or_crash(tmp_path):
 
 def test_a_metric_that_the_evaluation_lacks_is_named(tmp_path):
     checkpoints = Checkpoints(tmp_path, best="val/ap50")
-    assert not checkpoints.improves({"test/ap": 0.3})  # another eval than the one with the metric
+    # Another eval than the one with the metric:
+    checkpoints.save(state(1), record(1, **{"test/ap": 0.3}))
     with pytest.raises(ValueError, match=r"'val/ap50'.*it has \['val/ap'\]"):
-        checkpoints.improves({"val/ap": 0.3})
+        checkpoints.save(state(2), record(2, **{"val/ap": 0.3}))
 
 
 def test_saving_a_step_again_only_adds_its_metrics(three):
@@ -86,6 +86,14 @@ def test_saving_a_step_again_only_adds_its_metrics(three):
     three.save(state(30), record(30, **{"val/ap": 0.5}))
     assert three.record(30).metrics == {"val/ap": 0.5}
     assert (three.path(30) / "state" / "manifest.ocdbt").stat().st_mtime_ns == before
+
+
+def test_a_step_that_turns_out_the_best_replaces_the_best_before(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best="val/ap")
+    for step, score in enumerate((0.1, 0.7, 0.3)):
+        checkpoints.save(state(step), record(step))
+        checkpoints.save(state(step), record(step, **{"val/ap": score}))
+        assert checkpoints.steps() == [[0], [1], [1, 2]][step]
 
 
 def largest_file(path):

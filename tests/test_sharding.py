@@ -1,5 +1,7 @@
 """Where arrays live, and that it does not change what is learnt."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -41,6 +43,8 @@ def scores(workdir):
 def test_one_and_eight_devices_learn_the_same(start, tmp_path):
     told = output(start("parallel_toy.py", tmp_path, devices=8))
     assert "shard (4, 16) 8" in told  # [8 16] split in two by the rule, on all eight devices
+    (warning,) = (line for line in told.splitlines() if line.startswith("warning: "))
+    assert "mesh axis tensor=4 splits no parameter" in warning and "config.sharding" in warning
     one, eight, mixed = (
         load(tmp_path / name / "parallel", ("params", "model_state"))
         for name in ("one", "eight", "mixed")
@@ -122,6 +126,18 @@ def test_rules_come_first_and_say_what_they_cannot_do(monkeypatch, caplog):
         sharding.infer(mesh, tree, ((r"bias", P(None, "tensor")),))
     moments = {"opt_state": {"bias": jax.ShapeDtypeStruct((), np.float32)}}
     assert sharding.infer(mesh, moments, ((r"bias", P("tensor")),)) == {"opt_state": {"bias": P()}}
+
+
+def test_an_axis_that_splits_nothing_is_found(monkeypatch):
+    monkeypatch.setattr(sharding, "NamedSharding", lambda mesh, spec: SimpleNamespace(spec=spec))
+    mesh, tree = Fake(data=2, fsdp=2, seq=3, tensor=4), shapes(kernel=(8, 512, 512), bias=(6,))
+    assert sharding.idle_axes(mesh, sharding.infer(mesh, tree)) == ["seq", "tensor"]
+    rules = ((r"kernel$", P(None, ("fsdp", "tensor"))),)
+    assert sharding.idle_axes(mesh, sharding.infer(mesh, tree, rules)) == ["seq"]
+    rules = ((r"kernel$", P(None, "tensor")), (r"bias$", P("seq")))
+    assert sharding.idle_axes(mesh, sharding.infer(mesh, tree, rules)) == []
+    with pytest.raises(ValueError, match=r"sharding rule '\[' is not a regular expression"):
+        sharding.infer(mesh, tree, (("[", P("tensor")),))
 
 
 def test_constrain_needs_no_mesh_and_uses_one(mesh):

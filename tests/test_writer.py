@@ -2,6 +2,10 @@
 
 import io
 import math
+import struct
+
+import numpy as np
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from jaxvision.writer import RunWriter, Table, progress_line
 
@@ -33,6 +37,31 @@ def test_progress_is_one_line():
     assert line == "coco   1200/20000  loss 0.4321  352.1 examples/s  ETA 0:14:15"
     two = progress_line("gan", 2, 4, {"train/g/loss": 1.0, "train/d/loss": 2.0})
     assert two == "gan  2/4  g/loss 1  d/loss 2"
+
+
+def events(folder):
+    """What TensorBoard finds in a folder: records of a length, its sum, the content, its sum."""
+    (file,) = folder.glob("events.*")
+    content, found = file.read_bytes(), []
+    while content:
+        (length,) = struct.unpack("Q", content[:8])
+        found.append(Event.FromString(content[12 : 12 + length]))
+        content = content[12 + length + 4 :]
+    return found
+
+
+def test_tensorboard_gets_numbers_pictures_and_where_a_run_begins_again(tmp_path):
+    with RunWriter(tmp_path, stream=io.StringIO()) as writer:
+        writer.begin("a", 4)
+        writer.scalars(6, {"train/loss": 0.5, "lr": 0.1})
+        writer.images(6, {"worst": np.full((4, 6, 3), 200, np.uint8)})
+    version, begun, loss, rate, picture = events(tmp_path / "tensorboard" / "a")
+    assert version.file_version == "brain.Event:2" and version.wall_time > 0
+    assert (begun.step, begun.session_log.status) == (5, SessionLog.START)
+    assert (loss.step, loss.summary.value[0].tag) == (6, "train/loss")
+    assert loss.summary.value[0].simple_value == 0.5 and rate.summary.value[0].tag == "lr"
+    image = picture.summary.value[0].image
+    assert (picture.step, image.height, image.width) == (6, 4, 6)
 
 
 def test_a_terminal_gets_its_line_rewritten_in_place(tmp_path):
