@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from ml_collections import ConfigDict
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from jaxvision import bench as benchmark
 from jaxvision import export as exporting
 from jaxvision import loop, settings, sharding
-from jaxvision.agreement import Interrupt, is_first
+from jaxvision.agreement import Interrupt, done_by_first, is_first
 from jaxvision.checkpoint import Checkpoints
 from jaxvision.config import mesh_from, rules_from
 from jaxvision.spelling import nearest
@@ -24,6 +25,7 @@ from jaxvision.writer import RunWriter, Silent
 T = TypeVar("T")
 LAUNCH = "python -m jaxvision.launch"
 CHANGES_THE_MODEL = ("system", "model.", "data.names")
+SCALARS = "scalars.json"  # what `eval` has found
 HARMLESS = ("device", "log_every", "loader.", "profile.", "predict.", "onnx")
 
 
@@ -72,21 +74,24 @@ def train(job: Job, experiment: Experiment) -> None:
 
 def keep_config(job: Job) -> None:
     """Saves the config of a run that begins; of one that continues, says what has changed."""
-    config, workdir = job.config, job.workdir
-    if (workdir / settings.SAVED).is_file():
-        changed = settings.differences(settings.read(workdir), config)
-        changed = {k: v for k, v in changed.items() if not k.startswith(HARMLESS)}
+    changed = changes(job)
+    if changed and any(job.workdir.glob("*/checkpoints/[0-9]*")):
         shown = ", ".join(f"{k} {old!r} -> {new!r}" for k, (old, new) in list(changed.items())[:6])
         shown += f" and {len(changed) - 6} more" if len(changed) > 6 else ""
-        trained = any(workdir.glob("*/checkpoints/[0-9]*"))
-        if trained and any(k.startswith(CHANGES_THE_MODEL) for k in changed):
+        if any(k.startswith(CHANGES_THE_MODEL) for k in changed):
             raise ValueError(
-                f"{workdir} holds checkpoints of another model ({shown}): use another --workdir"
+                f"{job.workdir} holds checkpoints of another model ({shown}): use another --workdir"
             )
-        if trained and changed:
-            say(f"warning: {workdir} was begun with another config: {shown}")
-    if is_first():
-        settings.write(config, workdir)
+        say(f"warning: {job.workdir} was begun with another config: {shown}")
+    done_by_first(lambda: str(settings.write(job.config, job.workdir)))
+
+
+def changes(job: Job) -> dict[str, tuple[Any, Any]]:
+    """The settings that matter and differ from those saved with the run: old and new values."""
+    if not (job.workdir / settings.SAVED).is_file():
+        return {}
+    changed = settings.differences(settings.read(job.workdir), job.config)
+    return {k: v for k, v in changed.items() if not k.startswith(HARMLESS)}
 
 
 def where(job: Job, experiment: Experiment) -> str:
@@ -116,7 +121,8 @@ def evaluate(job: Job, experiment: Experiment) -> None:
     state = trained(job, stage, loop.restore_state)
     step = int(state.step)
     state = jax.device_put(state, sharding.infer(mesh, state, rules_from(job.config)))
-    directory = job.workdir / stage.name / "eval" / str(step)
+    overrides = {k: new for k, (_, new) in changes(job).items()}
+    directory = Path(done_by_first(lambda: str(eval_folder(job, stage, step, overrides))))
     found: dict[str, float] = {}
     for name in stage.evals:
         found |= loop.evaluate(
@@ -125,12 +131,35 @@ def evaluate(job: Job, experiment: Experiment) -> None:
         )  # fmt: skip
     if is_first():
         directory.mkdir(parents=True, exist_ok=True)
-        record = {"stage": stage.name, "step": step, **found}
+        record = {"stage": stage.name, "step": step, "overrides": overrides, **found}
         text = json.dumps({k: v if v == v else None for k, v in record.items()}, indent=1)
-        (directory / "scalars.json").write_text(text + "\n", encoding="utf-8")
+        (directory / SCALARS).write_text(text + "\n", encoding="utf-8")
     width = max(map(len, found), default=0)
     say("\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in found.items()))
     say(f"step {step}; {directory}")
+
+
+def eval_folder(job: Job, stage: Stage, step: int, overrides: Mapping[str, Any]) -> Path:
+    """Where `eval` writes: apart from what was measured with other settings, and named by them."""
+    if job.output:
+        return job.output
+    name = "-".join([str(step), *(key.rpartition(".")[2] for key in list(overrides)[:3])])
+    folder = job.workdir / stage.name / "eval" / name
+    numbered = (folder.with_name(f"{name}-{i}") for i in itertools.count(2))
+    return next(
+        path
+        for path in itertools.chain([folder], numbered)
+        if not (overrides and path.exists()) or measured_with(path) == json.dumps(overrides)
+    )
+
+
+def measured_with(folder: Path) -> str | None:
+    """The overrides of the evaluation that lies in `folder`, as JSON."""
+    try:
+        record = json.loads((folder / SCALARS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return json.dumps(record.get("overrides"))
 
 
 def predict(job: Job, experiment: Experiment, inputs: Sequence[Path]) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -107,6 +108,25 @@ def test_eval_needs_the_workdir_alone(finished, capsys):
     assert "no evaluation" in refused(capsys, "eval", f"--workdir={finished}", "--stage=ssl")
 
 
+def test_eval_with_other_settings_leaves_what_was_measured_before(finished, tmp_path, capsys):
+    folder = finished / "finetune" / "eval"
+    run("eval", f"--workdir={finished}")
+    plain = (folder / "4" / "scalars.json").read_bytes()
+    assert json.loads(plain)["overrides"] == {}
+    command = ("eval", f"--workdir={finished}")
+    for seed, name in ((3, "4-seed"), (5, "4-seed-2"), (3, "4-seed")):
+        run(*command, f"--config.seed={seed}", "--config.log_every=7")
+        assert capsys.readouterr().out.endswith(f"step 4; {folder / name}\n")
+        assert json.loads((folder / name / "scalars.json").read_text())["overrides"] == {
+            "seed": seed
+        }
+    assert {p.name for p in folder.iterdir()} == {"4", "4-seed", "4-seed-2"}
+    run(*command, "--config.seed=9", "--output=there")
+    scalars = json.loads((tmp_path / "there" / "scalars.json").read_text())
+    assert scalars["overrides"] == {"seed": 9} and "val/accuracy" in scalars
+    assert (folder / "4" / "scalars.json").read_bytes() == plain
+
+
 def test_predict_takes_files_and_overrides(finished, tmp_path, capsys):
     for name, sign in (("a,b", 1), ("c", -1)):
         np.save(tmp_path / f"{name}.npy", sign * np.ones(8, np.float32))
@@ -133,7 +153,7 @@ MISTAKES = [
     (["trian", CONFIG], "did you mean 'train'", 2),
     (["--confg=configs/toy.py"], "did you mean '--config'", 2),
     ([CONFIG, "--tile=x"], "tile", 2),
-    ([CONFIG, "--output=x"], "--output is a flag of predict", 2),
+    ([CONFIG, "--output=x"], "--output is a flag of eval, predict", 2),
     ([], "there are configs/toy.py", 2),
     (["--config=configs/tyo.py"], "did you mean 'configs/toy.py'", 1),
     (["--config=configs/toy.py:tinny"], "did you mean 'tiny'", 1),
@@ -146,6 +166,8 @@ MISTAKES = [
     ([CONFIG, "--process_id=0"], "--coordinator, --num_processes", 1),
     ([CONFIG, "--config.mesh.fsdp=3"], "does not multiply", 1),
     ([CONFIG, "--config.stages.ssl.batch=0"], "batch", 1),
+    ([CONFIG, "--config.log_every=0"], "log_every=0 must be >= 1", 1),
+    ([CONFIG, "--config.sharding=(('[', ('fsdp',)),)"], "'[' is not a regular expression", 1),
     ([CONFIG, "--config.run=()"], "run names no stage", 1),
     ([CONFIG, "--config.run=('sll',)"], "lacks", 1),
     (["eval", "--workdir=nowhere"], "nowhere holds no run", 1),
@@ -190,6 +212,19 @@ def test_a_ctrl_c_before_training_is_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(launch, "build", interrupted)
     run(CONFIG, code=130)
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_sigterm_before_training_ends_well(monkeypatch, capsys):
+    def terminated(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(launch, "build", terminated)
+    run(CONFIG)
+    said = capsys.readouterr().out
+    assert said.startswith("stopped (SIGTERM)") and "the same command" in said
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_help_answers_without_loading_jax():
