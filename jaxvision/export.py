@@ -16,6 +16,7 @@ import importlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,10 @@ def export(
     about: Mapping[str, Any],
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Writes StableHLO that takes any batch size, and compares what was written with `forward`."""
+    """Writes StableHLO that takes any batch size, once it has been compared with `forward`."""
+    here = jax.default_backend().replace("gpu", "cuda")
+    if here not in platforms:
+        raise ValueError(f"cannot check an export for {', '.join(platforms)} on {here}: add {here}")
     call, params = functional(forward, model)
     (batch,) = jax_export.symbolic_shape("b")
     shapes = {k: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype) for k, x in example.items()}
@@ -56,30 +60,29 @@ def export(
     exported = jax_export.export(jax.jit(call), platforms=tuple(platforms))(types, shapes)
 
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "model.stablehlo", exported.serialize())
-    np.savez(folder / "params.npz", **jax.device_get(params))
-    program = jax_export.deserialize((folder / "model.stablehlo").read_bytes())
-    reloaded = dict(np.load(folder / "params.npz"))
-    here = jax.default_backend().replace("gpu", "cuda")
-    if here not in platforms:
-        raise ValueError(f"cannot check an export for {', '.join(platforms)} on {here}: add {here}")
-    difference = compare(
-        lambda inputs: jax.jit(call)(params, inputs),
-        lambda inputs: program.call(reloaded, inputs),
-        example,
-        say=say,
-    )
-    description = {
-        **about,
-        "platforms": list(platforms),
-        "inputs": {k: _type(x) for k, x in example.items()},
-        "outputs": {k: f"{x.dtype}{_dims(x.shape)}" for k, x in _outputs(exported).items()},
-        "parameters": sum(x.size for x in params.values()),
-        "max_difference": difference,
-        "jax": jax.__version__,
-        "calling_convention": exported.calling_convention_version,
-    }
-    _write(folder / "model.json", json.dumps(description, indent=1).encode() + b"\n")
+    with tempfile.TemporaryDirectory(prefix=".unchecked-", dir=folder) as name:
+        new = Path(name)
+        (new / "model.stablehlo").write_bytes(exported.serialize())
+        np.savez(new / "params.npz", **jax.device_get(params))
+        program = jax_export.deserialize((new / "model.stablehlo").read_bytes())
+        reloaded = dict(np.load(new / "params.npz"))
+        difference = compare(
+            lambda inputs: jax.jit(call)(params, inputs),
+            lambda inputs: program.call(reloaded, inputs),
+            example,
+            say=say,
+        )
+        description = {
+            **about,
+            "platforms": list(platforms),
+            "inputs": {k: _type(x) for k, x in example.items()},
+            **_description(exported),
+            "parameters": sum(x.size for x in params.values()),
+            "max_difference": difference,
+        }
+        (new / "model.json").write_text(json.dumps(description, indent=1) + "\n")
+        for file in sorted(new.iterdir()):
+            file.replace(folder / file.name)
     say(f"done: {folder}/ for {', '.join(platforms)}, any batch size")
     return folder
 
@@ -218,8 +221,13 @@ def _write(path: Path, content: bytes) -> None:
     os.replace(new, path)
 
 
-def _outputs(exported) -> Mapping[str, Any]:
-    return jax.tree.unflatten(exported.out_tree, exported.out_avals)
+def _description(exported: jax_export.Exported) -> dict[str, Any]:
+    outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    return {
+        "outputs": {k: f"{x.dtype}{_dims(x.shape)}" for k, x in outputs.items()},
+        "jax": jax.__version__,
+        "calling_convention": exported.calling_convention_version,
+    }
 
 
 def _dims(shape) -> str:

@@ -57,7 +57,22 @@ def test_other_parameters_go_into_the_same_program(model, tmp_path):
 def test_an_export_that_cannot_be_checked_here_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match="cannot check .* for cuda on cpu: add cpu"):
         export.export(forward, model, EXAMPLE, tmp_path, platforms=("cuda",), about={})
-    assert not (tmp_path / "model.json").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_export_leaves_the_one_before(model, tmp_path, monkeypatch):
+    export.export(forward, model, EXAMPLE, tmp_path, about={"step": 1}, say=lambda text: None)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    assert set(before) == {"model.json", "model.stablehlo", "params.npz"}
+
+    def differs(*args, **options):
+        assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+        raise ValueError("the export computes something else")
+
+    monkeypatch.setattr(export, "compare", differs)
+    with pytest.raises(ValueError, match="something else"):
+        export.export(forward, model, EXAMPLE, tmp_path, about={"step": 2})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_a_copy_that_computes_something_else_is_found_out():
