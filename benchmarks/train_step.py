@@ -48,6 +48,7 @@ from jaxvision.stage import Objective, Stage
 from jaxvision.step import build
 
 HERE = Path(__file__).parent
+MAX_BOXES = 40  # rows for objects in a batch
 LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
 
@@ -152,7 +153,7 @@ def main() -> None:
     config.model.size = (args.size, args.size)
     cfg = configs.from_config(CofnetConfig, config.model, classes=len(CLASSES))
     loss = configs.from_config(LossConfig, config.loss)
-    batch = example_batch(cfg.size, args.batch, config.data.max_boxes)
+    batch = example_batch(cfg.size, args.batch, MAX_BOXES)
     stage = config.stages.detect
     train, params = jax_trainer(stage, cfg, loss, batch)
 
