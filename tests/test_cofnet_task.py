@@ -41,6 +41,7 @@ def test_results_carry_the_ids_of_the_data_set(tmp_path, compiles_once):
     command = [f"--config={CONFIG}:tiny", f"--workdir={run}", "--config.stages.detect.steps=0"]
     command += [f"--config.data.images={images}", f"--config.data.annotations={annotations}"]
     command += ["--config.data.val=train", "--config.data.scenes.train=0"]
+    command += ["--config.model.rounds=1", "--config.model.backbone.mixers=" + str(("conv",) * 4)]
     assert launch.main([*command, "--config.sampler.steps=0", "--config.predict.score=0"]) == 0
     annotations.rename(tmp_path / "away.json")  # the run's config says enough
     assert launch.main(["predict", f"--workdir={run}", f"--input={images}"]) == 0

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxvision import settings
-from jaxvision.data.doctor import ERROR, OK, WARN, examine
+from jaxvision.data.doctor import ERROR, OK, WARN, boxes, examine
 from jaxvision.data.doctor.__main__ import default_size, main
 from jaxvision.data.skywatch import CLASSES, generate
 
@@ -222,7 +222,8 @@ def test_crowded_images(root):
     (finding,) = (f for f in report.findings["train"] if f.check == "objects")
     name = next(i["file_name"] for i in data["images"] if i["id"] == 3)
     assert finding.level == WARN and f"up to {own} objects in an image ({name})" in finding.text
-    assert f"data.max_boxes={-(-own // 8) * 8}, or 0" in finding.mend
+    room = -(-own // 8) * 8
+    assert f"slots.count={2 * room}" in finding.mend and f"needs {room}" in finding.mend
 
 
 def test_splits_that_a_training_asks_for(root, tmp_path, capsys):
@@ -309,6 +310,9 @@ def test_command(root, tmp_path, capsys):
     assert "do not train on this yet" in capsys.readouterr().out
 
 
-def test_the_size_is_that_of_the_preset():
+def test_the_bounds_are_those_of_the_preset(monkeypatch):
     config = settings.load("configs/cofnet.py:skywatch")
     assert default_size() == tuple(config.model.size)
+    monkeypatch.setattr("jaxvision.config.has_gpu", lambda: False)
+    slots = settings.load("configs/cofnet.py:skywatch").loss.slots
+    assert boxes.MANY_OBJECTS == slots.count * slots.aligned

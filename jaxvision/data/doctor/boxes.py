@@ -11,7 +11,7 @@ MANY = 0.1  # share of faulty boxes from which it is no accident
 FEW_EXAMPLES = 20
 CELLS = 2  # cells of the finest feature map that a box should span
 CROWDED, MOSTLY_EMPTY, TOO_MANY_SMALL = 0.2, 0.5, 0.2
-MAX_BOXES = 40  # what configs/cofnet.py makes room for unless it is told otherwise
+MANY_OBJECTS = 32  # half of the training slots of configs/cofnet.py:skywatch without a GPU
 
 Size = tuple[int, int]  # height, width
 
@@ -127,14 +127,18 @@ def _shares(table: Table) -> list[Finding]:
 
 
 def _most(table: Table) -> Finding:
-    """The fullest image: training makes room for a number of objects that is the same for all."""
+    """The fullest image, which decides how much room all of them get."""
     counts = np.bincount(table.image)
     most = int(counts.max())
     text = f"up to {most} objects in an image ({table.files[counts.argmax()]})"
-    if most <= MAX_BOXES:
+    if most <= MANY_OBJECTS:
         return Finding(OK, "objects", text)
-    mend = f"to train on them give --config.data.max_boxes={boxes_needed(most)}, or 0 (as needed)"
-    return Finding(WARN, "objects", f"{text}, more than {MAX_BOXES}", mend)
+    room = boxes_needed(most)
+    mend = (
+        f"the refiner learns from all at once with --config.loss.slots.count={2 * room}; where "
+        f"data.max_boxes is set, training needs {room}"
+    )
+    return Finding(WARN, "objects", f"{text}, more than {MANY_OBJECTS}", mend)
 
 
 def _resolution(table: Table, size: Size, stride: int) -> list[Finding]:
