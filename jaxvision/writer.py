@@ -4,12 +4,14 @@ import contextlib
 import csv
 import datetime
 import io
+import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+import absl.logging
 import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -55,6 +57,7 @@ class RunWriter:
     """Writes into a run's folder and to the terminal; for one process of the run.
 
     In a terminal the progress line is rewritten in place, elsewhere every `scalars` prints one.
+    What is warned of through absl meanwhile (images that cannot be read) is in log.txt as well.
     """
 
     def __init__(self, workdir: Path, *, stream: TextIO | None = None):
@@ -63,6 +66,8 @@ class RunWriter:
         self._stream = sys.stdout if stream is None else stream
         self._terminal = self._stream.isatty()
         self._log = (self._workdir / "log.txt").open("a", encoding="utf-8")
+        self._warnings = Warnings(self.log)
+        absl.logging.get_absl_logger().addHandler(self._warnings)
         self._table = Table(self._workdir / "metrics.csv")
         self._events: Events | None = None
         self._stage, self._line, self._drawn = "", "", 0.0
@@ -109,6 +114,7 @@ class RunWriter:
         self._events.flush()
 
     def close(self) -> None:
+        absl.logging.get_absl_logger().removeHandler(self._warnings)
         self._clear_line()
         self._log.close()
         if self._events:
@@ -125,6 +131,17 @@ class RunWriter:
         if self._terminal and self._drawn:
             self._stream.write("\r\x1b[K")
             self._drawn = 0.0
+
+
+class Warnings(logging.Handler):
+    """Hands warnings on as text."""
+
+    def __init__(self, tell: Callable[[str], None]):
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record.getMessage())
 
 
 class Events:

@@ -15,6 +15,7 @@ from jaxvision.checkpoint import Checkpoints, load
 from jaxvision.sharding import make_mesh
 
 pytestmark = pytest.mark.usefixtures("compiles_once")
+OPTIMISED = True
 STAGE = toy.PARALLEL
 
 

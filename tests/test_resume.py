@@ -19,6 +19,7 @@ from jaxvision.sharding import make_mesh
 from jaxvision.writer import RunWriter, Silent
 
 pytestmark = pytest.mark.usefixtures("compiles_once")
+OPTIMISED = True
 MESH = make_mesh({"data": 1}, jax.devices()[:1])
 # Everything that a run carries along: parameters, Adam's moments, averages, batch statistics.
 STAGE = dataclasses.replace(toy.member(0), name="ssl", steps=8, save_every=3, ema=0.9, accumulate=2)

@@ -1,5 +1,6 @@
 """Every system's config: each preset can be built, and the tiny one runs from files to pictures."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -23,20 +24,44 @@ def test_presets_make_a_model_and_an_optimizer(path, preset):
         assert {x.dtype for x in jax.tree.leaves(state.params)} == {np.dtype("float32")}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_tiny_trains_measures_and_predicts(path, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module", params=CONFIGS, ids=lambda path: path.stem)
+def folder(request, tmp_path_factory, compiles_once):
+    """Where the tiny preset has drawn its data and trained for two steps, in `run`."""
+    folder = tmp_path_factory.mktemp(request.param.stem)
     stage = "--config.stages.detect."
-    command = [f"--config={path}:tiny", "--workdir=run", f"{stage}steps=2", f"{stage}eval_every=2"]
-    assert launch.main(command) == 0
-    run = tmp_path / "run" / "detect"
+    command = [f"--config={request.param}:tiny", f"{stage}steps=2", f"{stage}eval_every=2"]
+    with contextlib.chdir(folder):
+        assert launch.main([*command, "--workdir=run"]) == 0
+        yield folder
+
+
+def test_tiny_trains_and_measures(folder):
+    run = folder / "run" / "detect"
     assert {p.name for p in (run / "eval" / "2").iterdir()} >= {
         "table.md", "metrics.json", "detections.json", "report.png",
     }  # fmt: skip
-    assert "next: " in capsys.readouterr().out
-    images = tmp_path / "data" / "skywatch-tiny" / "val"
+    assert "next: " in (folder / "run" / "log.txt").read_text()
+
+
+def test_tiny_predicts(folder):
+    images = folder / "data" / "skywatch-tiny" / "val"
     command = ["predict", "--workdir=run", f"--input={images}", "--config.predict.score=0.0"]
     assert launch.main(command) == 0
-    found = json.loads((tmp_path / "run" / "predictions" / "detections.json").read_text())
+    found = json.loads((folder / "run" / "predictions" / "detections.json").read_text())
     assert found and {"image_id", "category_id", "bbox", "score"} <= set(found[0])
-    assert len(list((tmp_path / "run" / "predictions").glob("*.jpg"))) == 8
+    assert len(list((folder / "run" / "predictions").glob("*.jpg"))) == 8
+
+
+def test_tiny_is_exported_for_any_batch_and_both_platforms(folder):
+    assert launch.main(["export", "--workdir=run", "--output=exported"]) == 0
+    program = jax.export.deserialize((folder / "exported" / "model.stablehlo").read_bytes())
+    assert set(program.platforms) == {"cpu", "cuda"}
+    about = json.loads((folder / "exported" / "model.json").read_text())
+    assert all(shape.partition("[")[2].startswith("b,") for shape in about["inputs"].values())
+
+
+@pytest.mark.slow
+def test_tiny_becomes_onnx(folder):
+    pytest.importorskip("jax2onnx")
+    assert launch.main(["export", "--workdir=run", "--format=onnx", "--output=onnx"]) == 0
+    assert (folder / "onnx" / "model.onnx").stat().st_size > 1_000
