@@ -5,6 +5,7 @@ import math
 import struct
 
 import numpy as np
+from absl import logging
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from jaxvision.writer import RunWriter, Table, progress_line
@@ -29,6 +30,14 @@ def test_a_table_grows_columns_and_forgets_what_is_made_again(tmp_path):
         "b,1,nan,",
         "a,3,0.25,",
     ]
+
+
+def test_warnings_are_kept_in_the_log(tmp_path):
+    with RunWriter(tmp_path, stream=io.StringIO()):
+        logging.warning("%s cannot be read", "a.jpg")
+    logging.warning("too late")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["a.jpg cannot be read"]
 
 
 def test_progress_is_one_line():
