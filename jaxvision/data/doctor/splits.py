@@ -38,13 +38,6 @@ def discover(root: Path) -> tuple[list[tuple[str, Path, Path]], list[Finding]]:
         except (FileNotFoundError, ValueError) as error:
             mend = "give --images and --annotations (data.images, data.annotations when training)"
             findings.append(Finding(ERROR, "layout", f"{name}: {error}", mend))
-    for name, folder, _ in splits:
-        if folder.name != name and folder.name in names:
-            text = (
-                f"no folder of its own for {name}: the names it lists are found in {folder.name}/"
-            )
-            mend = f"put its pictures into {name}/, or give --images and --annotations"
-            findings.append(Finding(ERROR, "layout", text, mend))
     if not names:
         there = some(sorted(p.name for p in root.iterdir())) or "nothing"
         text = f"{root}: no annotations; it holds {there}"
