@@ -4,8 +4,9 @@
 
 Trains three arms for each seed with the same data, steps and batch, in interleaved order:
 `csf` (the default), `fpn` (model.neck=fpn) and `oneshot` (the dense head alone, loss.refine=0).
-The `csf` models are then measured by every sampler of benchmarks/samplers.py. Prints mAP, mAP50
-and small-object mAP, and paired differences with 95 % intervals over seeds (Student's t); writes
+Each is measured by samplers of benchmarks/samplers.py: one to eight steps, from the dense head's
+proposals and from random boxes, and the dense head itself. Prints mAP, mAP50 and small-object mAP,
+and paired differences with 95 % intervals over seeds (Student's t); writes
 benchmarks/results/ablation.json. What is trained is not trained again: the command continues where
 it was stopped.
 """
@@ -33,11 +34,17 @@ ARMS = {
     "fpn": {"model.neck": "fpn"},
     "oneshot": {"loss.refine": 0.0},
 }
-MEASURED = {"fpn": ("dense head", "K=4"), "oneshot": ("dense head",)}
+MEASURED = {
+    "csf": ("dense head", "K=1", "K=2", "K=4", "K=8", "random K=4", "restart K=4"),
+    "fpn": ("dense head", "K=1", "K=4"),
+    "oneshot": ("dense head",),
+}
 PAIRS = (
     ("csf K=4", "fpn K=4"),
+    ("csf K=1", "fpn K=1"),
     ("csf dense head", "fpn dense head"),
     ("csf K=4", "oneshot dense head"),
+    ("csf K=1", "oneshot dense head"),
     ("csf K=4", "csf dense head"),
     ("csf K=4", "csf K=1"),
     ("csf random K=4", "csf restart K=4"),
@@ -105,9 +112,10 @@ def main() -> None:
                     print("stopped; the same command continues")
                     return
                 config = config_of(args, seed, ARMS[arm])
-                for name in SAMPLERS if arm == "csf" else MEASURED[arm]:
+                for name in MEASURED[arm]:
                     found = measure(config, folder, SAMPLERS[name])
                     results.setdefault(f"{arm} {name}", []).append(found)
+                    print(f"seed {seed}: {arm} {name}: mAP {found['mAP']:.3f}", flush=True)
     print("| arm | " + " | ".join(METRICS) + " |\n| --- |" + " ---: |" * len(METRICS))
     for name, rows in results.items():
         means = [100 * np.mean([row[m] for row in rows]) for m in METRICS]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import runpy
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ from jaxvision import launch, settings
 from jaxvision.step import build
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
-PRESETS = [(path, preset) for path in CONFIGS for preset in ("base", "coco", "skywatch", "tiny")]
+PRESETS = [(path, preset) for path in CONFIGS for preset in runpy.run_path(str(path))["PRESETS"]]
 
 
 @pytest.mark.parametrize(("path", "preset"), PRESETS, ids=lambda x: getattr(x, "stem", x))
