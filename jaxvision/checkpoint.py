@@ -87,15 +87,19 @@ class Checkpoints:
             self._say(f"no checkpoint in {self._directory} is whole: starting from the beginning")
         return from_first(step)
 
-    def restore(self, step: int, like: Any) -> Any:
-        """The state at `step`, as `like` (shapes with shardings) says."""
-        names = flatten(like)
-        there, here = read_record(self.path(step))["arrays"], types(names)
+    def check(self, step: int, like: Any) -> None:
+        """Refuses a step whose state is not of the names and types of `like`."""
+        there, here = read_record(self.path(step))["arrays"], types(flatten(like))
         if there != here:
             raise ValueError(
                 f"checkpoint {self.path(step)} is of another model or optimizer: "
                 f"{describe_difference(there, here)}; use another workdir or its own config"
             )
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state at `step`, as `like` (shapes with shardings) says."""
+        self.check(step, like)
+        names = flatten(like)
         how = ocp.checkpoint_utils.construct_restore_args(names)
         arrays = _read(self.path(step), ocp.args.PyTreeRestore(item=names, restore_args=how))
         return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in names])

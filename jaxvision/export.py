@@ -28,8 +28,10 @@ from jax import export as jax_export
 
 from jaxvision.names import flatten
 from jaxvision.plain import plain
+from jaxvision.spelling import nearest
 from jaxvision.stage import Batch
 
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 BATCHES = (1, 3)  # sizes at which an export is compared with the original
 Forward = Callable[[nnx.Module, Batch], Mapping[str, jax.Array]]
 # Both sides compute the same float32 operations in another order and fusion. Where an output is
@@ -50,6 +52,9 @@ def export(
     say: Callable[[str], None] = print,
 ) -> Path:
     """Writes StableHLO that takes any batch size, once it has been compared with `forward`."""
+    for platform in platforms:
+        if platform not in PLATFORMS:
+            raise ValueError(f"no platform {platform!r}{nearest(platform, PLATFORMS)}")
     here = jax.default_backend().replace("gpu", "cuda")
     if here not in platforms:
         raise ValueError(f"cannot check an export for {', '.join(platforms)} on {here}: add {here}")

@@ -16,6 +16,8 @@ Every verb:
 
 train:
   --profile                   records a profiler trace of five steps, for TensorBoard
+  --stopped_status=N          exit status of a run that a signal has stopped, for schedulers that
+                              start again only what has failed; 0 if not given
 eval, predict, export, bench:
   --stage=NAME                another stage than the last
 eval, predict, export, bench:
@@ -51,6 +53,7 @@ from jaxvision.spelling import nearest
 VERBS = ("train", "eval", "predict", "export", "bench")
 ONLY_FOR = {
     "profile": ("train",),
+    "stopped_status": ("train",),
     "stage": ("eval", "predict", "export", "bench"),
     "output": ("eval", "predict", "export", "bench"),
     "input": ("predict",),
@@ -76,17 +79,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__doc__)
         return 0
     places: dict[str, Path] = {}
+    stopped_status = 0
     try:
         verb, values, overrides = parse(argv)
+        stopped_status = values.stopped_status
         with terminable() if verb == "train" else contextlib.nullcontext():
             config, workdir = configure(verb, values, overrides)
-            places = {"--workdir": workdir}
-            places |= {"--output": Path(values.output)} if values.output else {}
-            run(verb, values, config, workdir)
-        return 0
+            places = writes_to(verb, values, workdir)
+            ended = run(verb, values, config, workdir)
+        return 0 if ended else stopped_status
     except Terminated:
         print("stopped (SIGTERM) outside training, nothing is lost: the same command goes on")
-        return 0
+        return stopped_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -145,6 +149,7 @@ def define_flags() -> flags.FlagValues:
         flags.DEFINE_string(name, None, "", flag_values=values)
     for name in ("tile", "num_processes", "process_id"):
         flags.DEFINE_integer(name, None, "", flag_values=values)
+    flags.DEFINE_integer("stopped_status", 0, "", 0, 255, flag_values=values)
     for name in ("profile", "debug"):
         flags.DEFINE_boolean(name, False, "", flag_values=values)
     flags.DEFINE_multi_string("input", [], "", flag_values=values)
@@ -180,8 +185,18 @@ def configure(verb: str, values, overrides: Sequence[str]) -> tuple[ConfigDict, 
     return config, Path(values.workdir or Path("runs", f"{config.system}-{config.preset}"))
 
 
-def run(verb: str, values, config: ConfigDict, workdir: Path) -> None:
-    """Does what the verb says, on the devices and with the processes that there are."""
+def writes_to(verb: str, values, workdir: Path) -> dict[str, Path]:
+    """The flags by which a command may be told to write elsewhere, and where it would now."""
+    if verb == "train":
+        return {"--workdir": workdir}
+    return {"--output": Path(values.output or workdir)}
+
+
+def run(verb: str, values, config: ConfigDict, workdir: Path) -> bool:
+    """Does what the verb says, on the devices and with the processes that there are.
+
+    Returns whether it has come to its end: False after a signal that stopped a training.
+    """
     import jax
 
     from jaxvision import distributed, verbs
@@ -194,7 +209,7 @@ def run(verb: str, values, config: ConfigDict, workdir: Path) -> None:
     job = verbs.Job(config=config, workdir=workdir, stage=values.stage, output=output)
     match verb:
         case "train":
-            verbs.train(job, build(config))
+            return verbs.train(job, build(config))
         case "eval":
             verbs.evaluate(job, build(config))
         case "predict":
@@ -206,6 +221,7 @@ def run(verb: str, values, config: ConfigDict, workdir: Path) -> None:
             verbs.export(job, build(config), tuple(values.platforms))
         case "bench":
             verbs.bench(job, build(config))
+    return True
 
 
 def build(config: ConfigDict):

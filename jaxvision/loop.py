@@ -20,13 +20,13 @@ from jaxvision.evaluate import evaluate
 from jaxvision.hooks import Hook
 from jaxvision.record import Record
 from jaxvision.stage import Stage
-from jaxvision.start import FRESH, begin, overview, restore_model, restore_state
+from jaxvision.start import FRESH, begin, check_own, overview, restore_model, restore_state
 from jaxvision.step import Program, TrainState, build
 from jaxvision.trace import Trace
 from jaxvision.watch import Watch, pack
 from jaxvision.writer import Silent, Writer
 
-__all__ = ["evaluate", "fit", "restore_model", "restore_state"]
+__all__ = ["check_own", "evaluate", "fit", "restore_model", "restore_state"]
 
 PICTURES = 8  # of an evaluation, shown in TensorBoard
 
@@ -43,11 +43,14 @@ def fit(
     workers: int = 0,
     profile: Mapping[str, int] | None = None,
     interrupt: Interrupt | None = None,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> TrainState:
     """Trains `stage` until its steps are done, a hook ends it, or a signal stops it.
 
     Continues from its own checkpoint. `profile` is `{"start": s, "steps": n}` (see trace.py). A
     caller that passes `interrupt` learns from its `reason` whether the stage was stopped.
+    `on_begin` is called once the state is there and the data have been opened, unless the stage
+    had ended before.
     """
     if log_every < 1:
         raise ValueError(f"log_every={log_every} must be >= 1")
@@ -77,6 +80,8 @@ def fit(
         if at.step < stage.steps:
             open_splits(stage, mesh)
             writer.say(f"{stage.name}: steps {at.step} to {stage.steps}; compiling the first")
+        if at.step < stage.steps or at is FRESH:
+            on_begin()
         step_fn, key = compiled(stage, program, mesh, placed)
         data = training_batches(stage, at, workers)
         stack.callback(data.close)

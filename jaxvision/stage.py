@@ -118,6 +118,8 @@ class Stage:
                 )
         if self.steps and not self.objectives:
             raise ValueError(f"stage {self.name!r} has {self.steps} steps and no objective")
+        if self.seed < 0:
+            raise ValueError(f"stage {self.name!r}: seed={self.seed} must be >= 0")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"stage {self.name!r}: ema={self.ema} is not a decay between 0 and 1")
         if self.best and self.best.split("/")[0] not in self.evals:

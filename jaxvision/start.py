@@ -46,6 +46,14 @@ def begin(
     return state, FRESH
 
 
+def check_own(stage: Stage, workdir: Path) -> None:
+    """Refuses a stage that has checkpoints in `workdir`, but of another model or optimizer."""
+    checkpoints = Checkpoints(Path(workdir) / stage.name / "checkpoints")
+    if steps := checkpoints.steps():
+        like = jax.eval_shape(build(stage).init, jax.random.key(stage.seed))
+        checkpoints.check(steps[-1], like)
+
+
 def restore_model(stage: Stage, workdir: Path, *, prefer: str = "best") -> tuple[nnx.Module, int]:
     """The model of a trained stage in inference mode, and the step it is of.
 

@@ -104,7 +104,7 @@ def build(stage: Stage) -> Program:
     def step(state, batch, key):
         key = jax.random.fold_in(key, state.step)
         parts, model_state, logs = accumulated(state.params, state.model_state, batch, key)
-        logs |= {f"{name}/grad_norm": optax.global_norm(part) for name, part in parts.items()}
+        logs |= {f"{name}/grad_norm": optax.tree.norm(part) for name, part in parts.items()}
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         gradients = jax.tree.map(_first, zeros, *parts.values())
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

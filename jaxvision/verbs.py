@@ -25,6 +25,7 @@ from jaxvision.writer import RunWriter, Silent
 T = TypeVar("T")
 LAUNCH = "python -m jaxvision.launch"
 CHANGES_THE_MODEL = ("system", "model.", "data.names")
+KEEPS_THE_MODEL = ("remat", "dtype", "backend")  # settings of it that say how to compute it
 SCALARS = "scalars.json"  # what `eval` has found
 HARMLESS = ("device", "log_every", "loader.", "profile.", "predict.", "onnx")
 
@@ -45,13 +46,19 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def train(job: Job, experiment: Experiment) -> None:
-    """Runs all stages, each of which continues from its own checkpoint."""
+def train(job: Job, experiment: Experiment) -> bool:
+    """Runs all stages, each of which continues from its own checkpoint; whether all have ended."""
     config, workdir = job.config, job.workdir
     mesh, rules = mesh_from(config), rules_from(config)
-    keep_config(job)
+    tell_changes(job)
     if not experiment.stages:
         raise ValueError("config.run names no stage: there is nothing to train")
+    for stage in experiment.stages.values():
+        loop.check_own(stage, workdir)
+
+    def keep_config():  # not before it is known to work: a run that is refused keeps its own
+        done_by_first(lambda: str(settings.write(config, workdir)))
+
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(RunWriter(workdir)) if is_first() else Silent()
         interrupt = stack.enter_context(Interrupt(writer.say))
@@ -66,24 +73,32 @@ def train(job: Job, experiment: Experiment) -> None:
                 workers=config.loader.workers,
                 profile=config.profile.to_dict(),
                 interrupt=interrupt,
+                on_begin=keep_config,
             )
             if interrupt.reason:
-                return
+                return False
+        keep_config()
         writer.say(where(job, experiment))
+    return True
 
 
-def keep_config(job: Job) -> None:
-    """Saves the config of a run that begins; of one that continues, says what has changed."""
+def tell_changes(job: Job) -> None:
+    """Says what has changed in the config of a run that continues; refuses another model."""
     changed = changes(job)
     if changed and any(job.workdir.glob("*/checkpoints/[0-9]*")):
         shown = ", ".join(f"{k} {old!r} -> {new!r}" for k, (old, new) in list(changed.items())[:6])
         shown += f" and {len(changed) - 6} more" if len(changed) > 6 else ""
-        if any(k.startswith(CHANGES_THE_MODEL) for k in changed):
+        if any(map(changes_the_model, changed)):
             raise ValueError(
                 f"{job.workdir} holds checkpoints of another model ({shown}): use another --workdir"
             )
         say(f"warning: {job.workdir} was begun with another config: {shown}")
-    done_by_first(lambda: str(settings.write(job.config, job.workdir)))
+
+
+def changes_the_model(setting: str) -> bool:
+    """Whether parameters trained under one value of a setting are no use under another."""
+    own = setting.rpartition(".")[2] not in KEEPS_THE_MODEL
+    return setting.startswith(CHANGES_THE_MODEL) and own
 
 
 def changes(job: Job) -> dict[str, tuple[Any, Any]]:
@@ -170,8 +185,8 @@ def predict(job: Job, experiment: Experiment, inputs: Sequence[Path]) -> None:
     output = job.output or job.workdir / "predictions"
     count = 0
     for record in experiment.predict(model, inputs, output):
-        rest = ", ".join(f"{k} {v}" for k, v in record.items() if k != "file")
-        say(f"{record.get('file', '')}: {rest}")
+        rest = ", ".join(f"{k} {v}" for k, v in record.items() if k not in ("file", "error"))
+        say(record.get("error") or f"{record.get('file', '')}: {rest}")
         count += 1
     say(f"{count} input(s); {output}")
 

@@ -29,6 +29,27 @@ def test_a_config_names_grafts_and_their_renames():
         with_grafts("('ssl', ('^a', 'b'))")  # a rename beside its source
 
 
+WRONG = {
+    "model.dtype='float15'": "model.dtype 'float15' is none of",
+    "model.size=(0, 0)": r"model.size \(0, 0\) must be .height, width., multiples .* 32",
+    "model.size=(64,)": r"model.size=\(64,\) must have 2 entries",
+    "loss.slots.count=0": "slots.count=0 must be at least 1",
+    "predict.score=2.0": "predict.score=2.0 must be from 0 to 1",
+    "predict.tile=-3": "predict.tile=-3 must be at least 0",
+    "predict.batch=0": "predict.batch=0 must be at least 1",
+    "seed=-1": "seed=-1 must be >= 0",
+    "stages.detect.best='val/mAP5'": "no metric 'val/mAP5'; did you mean 'val/mAP",
+}
+
+
+@pytest.mark.parametrize("setting", WRONG)
+def test_a_bad_setting_is_named_before_anything_is_read(setting):
+    config = settings.load(f"{CONFIG}:tiny")
+    config.data.root, config.data.names = "unread", ("airplane", "meteorite")
+    with pytest.raises(ValueError, match=WRONG[setting]):
+        launch.build(settings.override(config, [f"--config.{setting.replace(chr(39), '')}"]))
+
+
 def test_results_carry_the_ids_of_the_data_set(tmp_path, compiles_once):
     data = good()
     ids = {7: 13, 9: 23, 12: 133}

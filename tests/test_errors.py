@@ -86,8 +86,18 @@ def test_an_error_of_the_system_names_the_thing_and_the_mend(number, file, expec
     assert one_line(OSError(number, None, file), PLACES) == expected
 
 
+@pytest.mark.parametrize("verb", ["eval", "predict", "export", "bench"])
+def test_what_reads_a_run_may_write_elsewhere(verb):
+    _, values, _ = launch.parse([verb, "--workdir=runs/toy"])
+    places = launch.writes_to(verb, values, Path("runs/toy"))
+    told = one_line(OSError(errno.EACCES, "No permission", "runs/toy/out"), places)
+    assert told.endswith("change its permissions or give another --output")
+
+
 def test_the_place_is_the_output_if_one_is_named():
-    told = one_line(OSError(errno.ENOSPC, "No space"), {**PLACES, "--output": Path("there")})
+    _, values, _ = launch.parse(["predict", "--workdir=runs/toy", "--output=there"])
+    places = launch.writes_to("predict", values, Path("runs/toy"))
+    told = one_line(OSError(errno.ENOSPC, "No space"), places)
     assert told == "there: No space; make room or give another --output"
 
 

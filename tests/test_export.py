@@ -46,6 +46,12 @@ def test_stablehlo_needs_jax_alone_and_takes_any_batch(model, tmp_path):
     assert about["max_difference"] < 1e-5
 
 
+def test_a_platform_that_there_is_not_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="no platform 'cdua'; did you mean 'cuda'"):
+        export.export(forward, model, EXAMPLE, tmp_path, platforms=("cpu", "cdua"), about={})
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_parameters_go_into_the_same_program(model, tmp_path):
     export.export(forward, model, EXAMPLE, tmp_path, about={}, say=lambda text: None)
     program = jax.export.deserialize((tmp_path / "model.stablehlo").read_bytes())

@@ -12,7 +12,7 @@ import pytest
 import toy
 from toy_task import toy_system  # noqa: F401 - a fixture
 
-from jaxvision import launch, settings
+from jaxvision import launch, settings, verbs
 from jaxvision.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("toy_system")
@@ -78,7 +78,7 @@ def test_a_sigterm_saves_and_the_same_command_goes_on(tmp_path, capsys, monkeypa
 
     sent = []
     monkeypatch.setattr(toy.Examples, "__getitem__", getitem)
-    run(*arguments, "--config.stages.ssl.steps=3000")
+    run(*arguments, "--config.stages.ssl.steps=3000", "--stopped_status=75", code=75)
     out = capsys.readouterr().out
     assert "(SIGTERM)" in out and "the same command continues from there" in out
     assert "next:" not in out
@@ -96,6 +96,37 @@ def test_a_workdir_keeps_its_model(finished, capsys):
     assert settings.read(finished).model.classes == 2
     said = refused(capsys, CONFIG, f"--workdir={finished}", "--config.data.names=('a', 'b')")
     assert "data.names" in said and "another --workdir" in said
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("--config.model.classes=3", "holds checkpoints of another model"),
+        ("--config.optimizer=sgd", "is of another model or optimizer"),
+        ("--config.rows=0", "rows=0"),
+    ],
+)
+def test_a_refused_resume_leaves_the_saved_config(finished, capsys, change, message):
+    before = (finished / "config.json").read_bytes()
+    more = "--config.stages.finetune.steps=6"
+    assert message in refused(capsys, CONFIG, f"--workdir={finished}", change, more)
+    assert (finished / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "setting, expected",
+    [
+        ("model.backbone.dims", True),
+        ("data.names", True),
+        ("system", True),
+        ("model.dtype", False),
+        ("model.backbone.remat", False),
+        ("model.backbone.scan.backend", False),
+        ("stages.detect.lr", False),
+    ],
+)
+def test_which_settings_make_another_model(setting, expected):
+    assert verbs.changes_the_model(setting) is expected
 
 
 def test_eval_needs_the_workdir_alone(finished, capsys):
@@ -154,6 +185,9 @@ MISTAKES = [
     (["--confg=configs/toy.py"], "did you mean '--config'", 2),
     ([CONFIG, "--tile=x"], "tile", 2),
     ([CONFIG, "--output=x"], "--output is a flag of eval, predict", 2),
+    (["eval", CONFIG, "--stopped_status=1"], "--stopped_status is a flag of train", 2),
+    ([CONFIG, "--stopped_status=300"], "stopped_status", 2),
+    ([CONFIG, "--config.seed=-1"], "seed=-1 must be >= 0", 1),
     ([], "there are configs/toy.py", 2),
     (["--config=configs/tyo.py"], "did you mean 'configs/toy.py'", 1),
     (["--config=configs/toy.py:tinny"], "did you mean 'tiny'", 1),
@@ -221,6 +255,8 @@ def test_a_sigterm_before_training_ends_well(monkeypatch, capsys):
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(launch, "build", terminated)
+    run(CONFIG, "--stopped_status=75", code=75)
+    capsys.readouterr()
     run(CONFIG)
     said = capsys.readouterr().out
     assert said.startswith("stopped (SIGTERM)") and "the same command" in said

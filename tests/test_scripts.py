@@ -138,4 +138,6 @@ def test_the_kubernetes_job_is_whole():
          for a in container["args"]]
     )  # fmt: skip
     assert (values.num_processes, values.process_id) == (2, 1)
+    # Only what has failed is started again, and a run that is told to stop must be.
+    assert pod["restartPolicy"] == "OnFailure" and values.stopped_status == 75
     assert overrides == ["--config.data.root=/shared/coco"]

@@ -6,6 +6,7 @@ import sys
 import types
 
 import numpy as np
+import optax
 import pytest
 import toy
 
@@ -24,10 +25,19 @@ def get_config(preset="base"):
     config.model.classes = 2
     config.data.names = ()
     config.predict.shout = False
+    config.optimizer = "adam"
+    config.rows = 50
     for name in config.run:
         config.stages[name] = dict(steps=4, batch=16, lr=1e-2)
     return config
 """
+
+
+def _data(split, *, batch, rows):
+    """The toy's data, as files that may be gone when a run goes on."""
+    if not rows:
+        raise ValueError("rows=0: no data")
+    return toy.data(split, batch=batch)
 
 
 def build(config):
@@ -39,7 +49,13 @@ def build(config):
         if name == "finetune":
             model = functools.partial(toy.Classifier, config.model.classes)
             stage = dataclasses.replace(stage, model=lambda rngs, make=model: make(rngs=rngs))
-        data = functools.partial(toy.data, batch=cfg.batch)
+        if config.optimizer == "sgd":
+            objectives = {
+                k: dataclasses.replace(o, optimizer=optax.sgd(0.1))
+                for k, o in stage.objectives.items()
+            }
+            stage = dataclasses.replace(stage, objectives=objectives)
+        data = functools.partial(_data, batch=cfg.batch, rows=config.rows)
         stages[name] = dataclasses.replace(stage, steps=cfg.steps, data=data, seed=config.seed)
 
     def predict(model, inputs, output):

@@ -14,6 +14,7 @@ from jaxvision.cofnet.csf import ContinuousScaleField, FeaturePyramid
 from jaxvision.cofnet.dense import DenseHead
 from jaxvision.cofnet.refiner import BoxRefiner, RefinerHead
 
+DTYPES = ("float32", "bfloat16", "float16")
 NECKS = {"csf": ContinuousScaleField, "fpn": FeaturePyramid}
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet's, of RGB in [0, 1]
 STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -61,9 +62,14 @@ class CofnetConfig:
             raise ValueError(f"model.tower={self.tower} must be 0 or more")
         if self.classes < 1:
             raise ValueError(f"model.classes={self.classes}: a detector needs at least one class")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"model.dtype {self.dtype!r} is none of {DTYPES}")
         stride = 4 * 2 ** (len(self.backbone.dims) - 1)
-        if any(side % stride for side in self.size):
-            raise ValueError(f"model.size {self.size} must divide by the last stride, {stride}")
+        if any(side < stride or side % stride for side in self.size):
+            raise ValueError(
+                f"model.size {self.size} must be (height, width), multiples of the last stride, "
+                f"{stride}"
+            )
 
 
 class Fields(NamedTuple):

@@ -44,7 +44,7 @@ def predict(
     category names added, `images.json` what the image ids stand for, also where nothing was found.
     Each image becomes a picture with its boxes drawn in, each video an mp4. What an interruption
     leaves is whole: both JSON files and the video as far as it came. A file that cannot be read
-    whole is named in its record's `error`; where that is every file, ValueError ends the run.
+    whole is named in its record's `error`; once all others are done, ValueError tells of it.
 
     Args:
         detect: canvases uint8 `[batch h w 3]` -> boxes `[batch n 4]` xyxy normalised to the canvas,
@@ -81,10 +81,11 @@ def predict(
                 errors.append(record["error"])
                 progress.warn(record["error"])
             yield {"file": str(path), **record}
-    if len(errors) == len(files):
-        raise ValueError(f"none of the {len(files)} inputs could be read whole: {errors[0]}")
     if errors:
-        progress.warn(f"{len(errors)} of {len(files)} inputs could not be read whole")
+        raise ValueError(
+            f"{len(errors)} of {len(files)} inputs could not be read whole ({errors[0]}); what was "
+            f"found in the others is in {output}"
+        )
 
 
 def _read(path: Path) -> Iterator[Frame]:

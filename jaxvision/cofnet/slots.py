@@ -43,9 +43,10 @@ class SlotConfig:
     def __post_init__(self):
         if self.assigner not in ASSIGNERS:
             raise ValueError(f"slots.assigner {self.assigner!r} is none of {ASSIGNERS}")
+        if self.count < 1:
+            raise ValueError(f"slots.count={self.count} must be at least 1")
         if self.aligned < 0 or self.learned < 0 or self.aligned + self.learned > 1:
             raise ValueError(f"slots: aligned {self.aligned} + learned {self.learned} exceed 1")
-
         if self.skew <= 0:
             raise ValueError(f"slots.skew={self.skew} must be above 0")
 

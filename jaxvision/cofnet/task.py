@@ -17,8 +17,10 @@ from jaxvision.cofnet.model import COFNet, CofnetConfig
 from jaxvision.cofnet.predict import predict as predict_files
 from jaxvision.cofnet.sampler import SamplerConfig, detect
 from jaxvision.data.detection import DataConfig, DetectionData
+from jaxvision.metrics.detection import scalar_names
 from jaxvision.metrics.report import DetectionReport
 from jaxvision.metrics.throughput import Throughput
+from jaxvision.spelling import nearest
 from jaxvision.stage import Eval, Experiment, Graft, Objective, Stage
 
 
@@ -31,6 +33,13 @@ class PredictConfig:
     batch: int = 8
     gif: int = 0  # its width; 0: none
 
+    def __post_init__(self):
+        if not 0 <= self.score <= 1:
+            raise ValueError(f"predict.score={self.score} must be from 0 to 1")
+        for name, least in (("tile", 0), ("gif", 0), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"predict.{name}={getattr(self, name)} must be at least {least}")
+
 
 def build(config: ConfigDict) -> Experiment:
     """The stages of `config.run`, all of them detection on `config.data`.
@@ -40,14 +49,14 @@ def build(config: ConfigDict) -> Experiment:
     renames of its parameters' paths, (regex, replacement):
     `--config.stages.detect.init_from="('ssl', ('runs/old/detect', ('^encoder/', 'backbone/')))"`.
     """
+    predicting = configs.from_config(PredictConfig, config.predict, path="predict.")
+    data_cfg = configs.from_config(DataConfig, config.data, path="data.")
     size = tuple(config.model.size)
-    data_cfg = configs.from_config(DataConfig, config.data)
     data = DetectionData(data_cfg, size=size, seed=config.seed, echo=_say)
     config.data.names, config.data.category_ids = data.names, data.category_ids
-    model = configs.from_config(CofnetConfig, config.model, classes=len(data.names))
-    loss = configs.from_config(LossConfig, config.loss)
-    sampler = configs.from_config(SamplerConfig, config.sampler)
-    predicting = configs.from_config(PredictConfig, config.predict)
+    model = configs.from_config(CofnetConfig, config.model, path="model.", classes=len(data.names))
+    loss = configs.from_config(LossConfig, config.loss, path="loss.")
+    sampler = configs.from_config(SamplerConfig, config.sampler, path="sampler.")
     stages = {
         name: _stage(name, config, data, model=model, loss=loss, sampler=sampler)
         for name in config.run
@@ -86,6 +95,9 @@ def _stage(
     sampler: SamplerConfig,
 ) -> Stage:
     cfg = config.stages[name]
+    known = [f"val/{scalar}" for scalar in scalar_names(data.names)]
+    if cfg.best and cfg.best not in known:
+        raise ValueError(f"stages.{name}.best: no metric {cfg.best!r}{nearest(cfg.best, known)}")
 
     def predict(net: COFNet, batch, rngs: nnx.Rngs):
         return detect(net, batch["image"], rngs.sample(), cfg=sampler)

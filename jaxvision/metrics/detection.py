@@ -12,6 +12,11 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 AREAS = ("all", "small", "medium", "large")  # small < 32², large > 96² pixels of the original image
 MAX_DETECTIONS = (1, 10, 100)
+SUMMARY = (
+    *("mAP", "mAP50", "mAP75"),
+    *(f"mAP_{area}" for area in AREAS if area != "all"),
+    *(f"AR{count}" for count in MAX_DETECTIONS),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +49,8 @@ class Detections:
 class CocoScores:
     """The COCO numbers; what has no ground truth is NaN here and left out of every mean.
 
-    `summary` holds mAP, mAP50, mAP75, mAP_small, mAP_medium, mAP_large, AR1, AR10 and AR100. For
-    each class: `ap [k]`, `ap50 [k]`, `curve [k 101]` (precision at IoU 0.5 over recalls 0, …, 1).
+    `summary` holds the numbers that `SUMMARY` names. For each class: `ap [k]`, `ap50 [k]`,
+    `curve [k 101]` (precision at IoU 0.5 over recalls 0, …, 1).
     """
 
     summary: Mapping[str, float]
@@ -196,11 +201,10 @@ def evaluate(truth: GroundTruth, detections: Mapping[int, Detections]) -> CocoSc
     recall = np.asarray(judge.eval["recall"])  # [iou class area maxdets]
     precision = np.where(precision < 0, np.nan, precision)
     recall = np.where(recall < 0, np.nan, recall)
-    summary = {"mAP": _mean(precision[:, :, :, 0, -1])}
-    summary["mAP50"] = _mean(precision[0, :, :, 0, -1])
-    summary["mAP75"] = _mean(precision[5, :, :, 0, -1])
-    summary |= {f"mAP_{a}": _mean(precision[..., i, -1]) for i, a in enumerate(AREAS) if i}
-    summary |= {f"AR{n}": _mean(recall[..., 0, i]) for i, n in enumerate(MAX_DETECTIONS)}
+    parts = [precision[:, :, :, 0, -1], precision[0, :, :, 0, -1], precision[5, :, :, 0, -1]]
+    parts += [precision[..., i, -1] for i in range(1, len(AREAS))]
+    parts += [recall[..., 0, i] for i in range(len(MAX_DETECTIONS))]
+    summary = dict(zip(SUMMARY, map(_mean, parts), strict=True))
     classes = range(len(truth.names))
     return CocoScores(
         summary=summary,
@@ -216,6 +220,11 @@ def scalars(scores: CocoScores, names: Sequence[str]) -> dict[str, float]:
     flat |= {f"AP/{name}": float(ap) for name, ap in zip(names, scores.ap, strict=True)}
     flat |= {f"AP50/{name}": float(ap) for name, ap in zip(names, scores.ap50, strict=True)}
     return {key: value for key, value in flat.items() if np.isfinite(value)}
+
+
+def scalar_names(names: Sequence[str]) -> tuple[str, ...]:
+    """What `scalars` may hold for these classes."""
+    return (*SUMMARY, *(f"{kind}/{name}" for kind in ("AP", "AP50") for name in names))
 
 
 def _entry(image: int, box: np.ndarray, label: int) -> dict:
