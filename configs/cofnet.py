@@ -3,7 +3,7 @@
 (none)     SkyWatch scenes drawn on the spot: for two CPU cores, and larger where there is a GPU
 coco       COCO 2017, the full model on 8 GPUs of 80 GB (launch/setup_coco.sh fetches the data)
 skywatch   a folder of yours in COCO form: --config.data.root=FOLDER
-tiny       a minute's check that everything works
+tiny       a check that everything works, in about two minutes
 """
 
 from jaxvision.cofnet.loss import LossConfig
@@ -68,14 +68,14 @@ def get_config(preset: str = "base"):
     model = model | dict(size=size.get(preset, (512, 512) if gpu else (256, 256)))
     config.model = fields_of(CofnetConfig, model)
 
-    slots = {"tiny": 16, "coco": 300}.get(preset, 200 if gpu else 64)
-    small_objects = preset != "coco"
     # Noise at a twentieth of the schedule already moves a centre by 2 % of the picture: too far for
-    # objects of that size, whose proposals are better than that.
-    skew, start, trust = (3.0, 0.01, 0.5) if small_objects else (1.0, 0.3, 0.3)
+    # small objects, whose proposals are better than that. Two steps from there are as good as more.
+    near = dict(steps=2, start=0.01, trust=0.5) if preset != "coco" else {}
+    slots = {"tiny": 16, "coco": 300}.get(preset, 200 if gpu else 64)
+    skew = 3.0 if near else 1.0
     config.loss = fields_of(LossConfig, dict(slots=dict(count=slots, skew=skew)))
     boxes = {"tiny": 16, "coco": 300}.get(preset, 100)
-    config.sampler = fields_of(SamplerConfig, dict(slots=boxes, start=start, trust=trust))
+    config.sampler = fields_of(SamplerConfig, near | dict(slots=boxes))
     config.predict = fields_of(PredictConfig)
 
     root = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import grain
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -77,14 +78,15 @@ def fit(
         writer.say(f"{stage.name}: {summary}")
         writer.log(f"{stage.name}: every parameter\n{table}")
 
+        data = iter(())
         if at.step < stage.steps:
+            data = training_batches(stage, at, workers)
+            stack.callback(data.close)
             open_splits(stage, mesh)
             writer.say(f"{stage.name}: steps {at.step} to {stage.steps}; compiling the first")
         if at.step < stage.steps or at is FRESH:
             on_begin()
         step_fn, key = compiled(stage, program, mesh, placed)
-        data = training_batches(stage, at, workers)
-        stack.callback(data.close)
         watch = Watch(writer, stage.steps, log_every=log_every, last_good=checkpoints.newest)
         trace = Trace(Path(workdir) / "tensorboard" / stage.name, profile, writer.say)
         stack.enter_context(trace)
@@ -170,9 +172,15 @@ def compiled(stage: Stage, program: Program, mesh: Mesh, placed: Any) -> tuple[C
 def training_batches(stage: Stage, at: Record, workers: int) -> Iterator[Mapping[str, np.ndarray]]:
     """This process's rows of the batches from global example `at.examples` on.
 
-    A batch size that has changed since the checkpoint was written moves the start with it.
+    A batch size that has changed since the checkpoint was written moves the start with it. What is
+    wrong with the split is told at once, not with the first batch.
     """
-    dataset = stage.data("train")
+    return _from_example(stage.data("train"), stage.name, at, workers)
+
+
+def _from_example(
+    dataset: grain.MapDataset, name: str, at: Record, workers: int
+) -> Iterator[Mapping[str, np.ndarray]]:
     index = at.examples // max(at.batch, 1)
     stream = iterate(dataset, start=index, workers=workers)
     try:
@@ -188,7 +196,7 @@ def training_batches(stage: Stage, at: Record, workers: int) -> Iterator[Mapping
     finally:
         stream.close()
     raise ValueError(
-        f"stage {stage.name!r}: the training split ends after {len(dataset)} batches; let it repeat"
+        f"stage {name!r}: the training split ends after {len(dataset)} batches; let it repeat"
     )
 
 

@@ -55,6 +55,23 @@ def zero_images(data):
     data["images"] = []
 
 
+def wide(data):
+    data["images"][0]["width"] = "wide"
+
+
+def blank(data):
+    data["categories"][0]["name"] = ""
+
+
+def no_boxes(data):
+    data["annotations"] = []
+
+
+def all_crowd(data):
+    for a in data["annotations"]:
+        a["iscrowd"] = 1
+
+
 def no_sizes(data):
     del data["images"][0]["width"]
 

@@ -1,12 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from jaxvision.cofnet.nms import nms_keep, select
 from jaxvision.losses import boxes as B
-from jaxvision.losses.classification import quality_focal_loss, sigmoid_focal_loss
+from jaxvision.losses.classification import quality_focal_loss
 
 
 def random_corners(rng, n, scale=1.0):
@@ -22,9 +21,8 @@ def iou64(a, b):
     return inter / (areas - inter)
 
 
-def test_conversions_are_inverse():
-    corners = random_corners(np.random.default_rng(0), 20)
-    np.testing.assert_allclose(B.to_corners(B.to_centers(corners)), corners, atol=1e-6)
+def test_corners_lie_half_a_side_from_the_center():
+    np.testing.assert_array_equal(B.to_corners(jnp.array([4.0, 5, 2, 6])), [3, 2, 5, 8])
 
 
 def test_pairwise_iou_matches_float64():
@@ -45,14 +43,6 @@ def test_boxes_of_no_area_have_finite_losses_and_gradients():
     for target in (point, jnp.array([0.2, 0.2, 0.1, 0.1])):
         value, gradient = jax.value_and_grad(lambda p, t=target: B.box_loss(p, t))(point)
         assert np.isfinite(value) and np.isfinite(gradient).all()
-
-
-def test_focal_loss_without_focus_is_half_the_cross_entropy():
-    logits, targets = jnp.array([-3.0, 0.2, 4.0]), jnp.array([0.0, 1.0, 1.0])
-    plain = optax.sigmoid_binary_cross_entropy(logits, targets)
-    focal = sigmoid_focal_loss(logits, targets, alpha=0.5, gamma=0.0)
-    np.testing.assert_allclose(focal, plain / 2, rtol=1e-6)
-    assert (sigmoid_focal_loss(logits, targets)[2] < 0.01 * plain[2]).all()
 
 
 def test_quality_focal_loss_is_least_at_the_quality():

@@ -1,5 +1,7 @@
 """The data section of a detector's config: which files it means, and what is said of gaps."""
 
+import re
+
 import numpy as np
 import pytest
 from coco_files import annotation, good, write
@@ -99,9 +101,55 @@ def test_training_begins_with_a_line_on_each_split(tmp_path):
         data(**same, holdout=("clip", 9, 8)).batches("train", batch=1)
 
 
+def outside(data, count):
+    """Moves the first boxes out of their images."""
+    for entry in data["annotations"][:count]:
+        entry["bbox"] = [50, 50, 5, 5]
+
+
+@pytest.mark.parametrize(
+    "spoil, says",
+    [
+        (lambda d: d["annotations"].clear(), "0 objects in 4 images, 0 crowd regions, 0 boxes"),
+        (lambda d: outside(d, 5), "0 objects in 4 images, 0 crowd regions, 5 boxes dropped"),
+        (lambda d: outside(d, 3), "2 objects in 4 images, 0 crowd regions, 3 boxes dropped"),
+        (lambda d: [a.update(iscrowd=1) for a in d["annotations"]], "0 objects.* 5 crowd regions"),
+    ],
+)
+def test_training_does_not_begin_without_objects(tmp_path, spoil, says):
+    images, sound = write(tmp_path, good())
+    bad = good()
+    spoil(bad)
+    _, spoilt = write(tmp_path, bad, name="my boxes.json")
+    doctor = rf"python -m jaxvision.data.doctor --images {images} --annotations '{spoilt}'$"
+    for train, val, purpose in ((spoilt, sound, "train"), (sound, spoilt, "evaluate")):
+        both = data(images=str(images), annotations=str(train), val_annotations=str(val))
+        with pytest.raises(ValueError, match=f"boxes.json: not fit to {purpose} on: {says}") as e:
+            both.batches("train", batch=1)
+        assert re.search(doctor, str(e.value)) and "\n" not in str(e.value)
+    with pytest.raises(ValueError, match="boxes.json: not fit to evaluate on"):
+        both.batches("val", batch=1)  # after training: before the pictures are read, not after
+
+
+def test_a_few_useless_boxes_do_not_hinder_training(tmp_path):
+    some = good()
+    outside(some, 2)
+    images, annotations = write(tmp_path, some)
+    data(images=str(images), annotations=str(annotations), val="train").batches("train", batch=1)
+
+
+def test_classes_without_objects_leave_nothing_to_train_on(tmp_path):
+    some = good()
+    some["annotations"] = [a for a in some["annotations"] if a["category_id"] != 9]
+    images, annotations = write(tmp_path, some)
+    same = dict(images=str(images), annotations=str(annotations), val="train")
+    with pytest.raises(ValueError, match="not fit to train on: 0 objects in 4 images"):
+        data(**same, names=("drone",)).batches("train", batch=1)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_broken_images_are_told_once_for_all_workers(tmp_path, workers, caplog, capfd):
-    many = good() | dict(annotations=[])
+    many = good() | dict(annotations=[annotation(1, 20, [5, 5, 9, 9])])
     many["images"] = [dict(id=k, file_name=f"{k}.png", width=40, height=30) for k in range(24)]
     images, annotations = write(tmp_path, many)
     for k in range(10):

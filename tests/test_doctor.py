@@ -1,5 +1,7 @@
+import errno
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import doctor_damage
@@ -84,6 +86,10 @@ def test_a_sound_set_has_no_error(root):
         (doctor_damage.twin_images, ERROR, "images", "under several ids: 000001.jpg"),
         (doctor_damage.nameless, ERROR, "categories", "'id': 3"),
         (doctor_damage.zero_images, ERROR, "images", "zero images"),
+        (doctor_damage.wide, ERROR, "training", "images[0].width (id 1) is 'wide', not a number"),
+        (doctor_damage.blank, ERROR, "training", "categories[0].name is '': name category 1"),
+        (doctor_damage.no_boxes, ERROR, "training", "refuses this split: 0 objects in 10 images"),
+        (doctor_damage.all_crowd, ERROR, "training", "refuses this split: 0 objects in 10 images"),
         (doctor_damage.no_sizes, WARN, "images", "without width and height: 000000.jpg"),
         (doctor_damage.copies, WARN, "repeats", "1 boxes repeat"),
         (doctor_damage.crowds, WARN, "crowd", "crowd regions"),
@@ -210,6 +216,32 @@ def test_unused_classes_background_and_resolution(root):
     assert text == resolution.text.replace("32x32", "32x96")
 
 
+def test_the_size_that_was_given_is_no_advice(root):
+    data, save = edit(root)
+    for a in data["annotations"]:
+        a["bbox"][2:] = [3, 3]
+    save()
+    for size, mend in (((96, 96), "(96x96 px) have no more pixels"), ((64, 64), "train at 96x96")):
+        found = examine(root, size=size).findings["train"]
+        (resolution,) = (f for f in found if f.check == "resolution")
+        assert resolution.level == WARN and mend in resolution.mend
+        assert str(size) not in resolution.mend
+
+
+def test_a_file_that_may_not_be_read_has_a_mend(root, monkeypatch, capsys):
+    closed = root / "annotations" / "instances_val.json"
+
+    def refuse(path, *_):
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return open(path, "rb")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert main([str(root)]) == 1
+    said = capsys.readouterr().err
+    assert said == f"error: {closed}: Permission denied; change its permissions\n"
+
+
 def test_crowded_images(root):
     data, save = edit(root)
     data["annotations"] += [
@@ -238,6 +270,12 @@ def test_splits_that_a_training_asks_for(root, tmp_path, capsys):
     found = examined(flat, holdout=("id", 5, 1))
     assert "8 images to train on, 2 held out" in found[OK, "holdout"]
     assert main([str(flat), "--holdout", "id", "5", "1"]) == 0
+    held = {image["id"] for image in data["images"] if image["id"] % 5 == 1}
+    kept = [a for a in data["annotations"] if a["image_id"] not in held]
+    (flat / "annotations.json").write_text(json.dumps(data | {"annotations": kept}))
+    told = problems(flat, holdout=("id", 5, 1))[ERROR, "holdout"]
+    assert "what is held out has 0 objects in 2 images" in told
+    (flat / "annotations.json").write_text(json.dumps(data))
     assert not problems(flat, train="train", val="train")
     assert "images have no field 'clip'" in problems(flat, holdout=("clip", 5, 1))[ERROR, "holdout"]
     assert main([str(flat), "--holdout", "id", "5", "x"]) == 1

@@ -40,15 +40,16 @@ def other_ids():
         (changed("categories", value=[]), "lists no categories"),
         (changed("images", value=[]), "zero images"),
         (changed("images", 1, value={"id": 3}), r"images\[1\] has no 'file_name'; it has \['id'\]"),
-        (changed("annotations", 1, value=7), r"annotations\[1\] has no 'image_id'; it has 7"),
-        (changed("annotations", 0, "bbox", value=[1, 2]), r"annotation 1: bbox \[1, 2\] is not"),
-        (changed("annotations", 0, "bbox", value="x"), "annotation 1: bbox 'x' is not"),
+        (changed("images", value=[]), "list those of this split"),
+        (changed("annotations", 1, value=7), r"annotations\[1\] is 7, not an object"),
+        (changed("annotations", 1, value={"id": 3}), r"annotations\[1\] has no 'image_id'; it has"),
         (changed("annotations", 3, "category_id", value=70), "category id 70, which has no name"),
+        (changed("annotations", 3, "category_id", value=70), "add it there, or number both alike"),
         (changed("categories", 0, value={"id": 9}), r"categories\[0\] has no 'name'"),
         (changed("categories", 0, "id", value=7), "category 7 'bird' is listed twice"),
         (changed("categories", 0, "name", value="bird"), "'bird' is listed twice"),
-        (changed("categories", 0, "id", value="x"), "category id 'x' is not an integer"),
         (changed("images", 1, "id", value=10), "image id 10 is listed twice .a.png, b.png"),
+        (changed("images", 1, "id", value="11"), "images: some ids are integers and some text"),
         (fractions(), "not fractions of the image"),
         (other_ids(), "none of the 5 annotations has the id of an image .image_id '12'"),
     ],
@@ -71,6 +72,62 @@ def test_what_is_not_json_or_not_there_is_named(tmp_path):
         CocoSource.load(images, tmp_path / "nowhere.json")
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         CocoSource.load(tmp_path / "nowhere", path)
+
+
+@pytest.mark.parametrize(
+    "place, value, message",
+    [
+        (("categories", 0, "id"), "x", "is 'x', not an integer$"),
+        (("categories", 0, "id"), "9", "is '9', not an integer: write it without quotes$"),
+        (("categories", 0, "id"), True, "is True, not an integer"),
+        (("categories", 0, "name"), None, r"is None, not text: name every category"),
+        (("categories", 0, "name"), 5, "is 5, not text"),
+        (("categories", 0, "name"), " ", "is ' ': name category 9"),
+        (("images", 2, "id"), [1], r"is \[1\], not an integer or text"),
+        (("images", 2, "file_name"), 7, "is 7, not text"),
+        (("images", 2, "file_name"), "", "is '': name the file of image 12"),
+        (("images", 2, "width"), "wide", "is 'wide', not a number$"),
+        (("images", 2, "height"), "30", "is '30', not a number: write it without quotes"),
+        (("images", 2, "width"), -40, "is -40, not a number of pixels"),
+        (("images", 2, "height"), float("inf"), "is inf, not a number of pixels"),
+        (("images", 2, "height"), float("nan"), "is nan, not a number of pixels"),
+        (("annotations", 3, "id"), [4], r"is \[4\], not an integer"),
+        (("annotations", 3, "image_id"), {}, "is {}, not an integer or text"),
+        (("annotations", 3, "category_id"), [1], r"is \[1\], not an integer"),
+        (("annotations", 3, "category_id"), None, "is None, not an integer"),
+        (("annotations", 3, "bbox"), "x", r"is 'x', not \[x, y, width, height\]"),
+        (("annotations", 3, "bbox"), [1, 2], r"is \[1, 2\], not four numbers \[x, y, width, heig"),
+        (("annotations", 3, "bbox"), [1, 2, "3", 4], r"is \[1, 2, '3', 4\], not four numbers"),
+        (("annotations", 3, "bbox"), [1, 2, 3, None], r"is \[1, 2, 3, None\], not four numbers"),
+        (("annotations", 3, "area"), "big", "is 'big', not a number"),
+        (("annotations", 3, "iscrowd"), "0", "is '0', not 0 or 1: write it without quotes"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_its_place(tmp_path, place, value, message):
+    places = write(tmp_path, good())
+    places[1].write_text(json.dumps(changed(*place, value=value)))
+    named = r"annotations.json: {}\[{}\].{}( \(id \d+\))? ".format(*place)
+    with pytest.raises(ValueError, match=named + message) as caught:
+        CocoSource.load(*places)
+    assert "\n" not in str(caught.value)
+
+
+def test_ids_written_as_text_are_counted(tmp_path):
+    data = good()
+    for entry in data["annotations"]:
+        entry["category_id"] = str(entry["category_id"])
+    message = r"annotations\[0\].category_id \(id 1\) is '9', not an integer \(5 such\): write"
+    with pytest.raises(ValueError, match=message):
+        CocoSource.load(*write(tmp_path, data))
+
+
+def test_what_may_be_left_out_may_be_null(tmp_path):
+    data = good()
+    data["images"][1] |= dict(width=None, height=None)
+    data["annotations"][3] |= dict(id=None, area=None, iscrowd=None)
+    source = CocoSource.load(*write(tmp_path, data))
+    assert source.images[1]["width"] == 40 and source[1]["area"].tolist() == [100]
+    assert not source[1]["crowd"].any() and source.annotations.counts.repeated == 0
 
 
 @pytest.mark.parametrize(

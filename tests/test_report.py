@@ -97,6 +97,14 @@ def test_report_writes_tables_results_and_pictures(tmp_path):
     assert worst.shape[1] < 3 * CELL  # image 3 has nothing wrong
 
 
+@pytest.mark.parametrize("name", ["cost $x_{$", r"a\$ b $c^$ $", "$"])
+def test_a_class_name_is_no_formula(tmp_path, name):
+    source = Source()
+    source.dataset["categories"][0]["name"] = name
+    report(source, tmp_path).result()
+    assert (tmp_path / "eval" / "report.png").exists()
+
+
 def test_report_without_errors_or_with_many_classes_still_draws(tmp_path):
     source = Source()
     source.dataset["categories"] += [{"id": 100 + i, "name": f"class {i}"} for i in range(40)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,10 +127,12 @@ class DetectionData:
         if split == "train":
             for name in SPLITS:
                 self.echo(f"{name}: {self.source(name).report()}")
+                _refuse_useless(self.source(name), name)
             rows = train_examples(
                 source, augment=augment, size=self.size, max_boxes=limit, seed=self.seed
             )
         else:
+            _refuse_useless(source, split)
             rows = eval_examples(source, size=self.size, max_boxes=limit)
         return batches(
             rows,
@@ -168,3 +171,14 @@ class DetectionData:
                 multihost_utils.sync_global_devices("scenes are drawn")
         name = cfg.train if cfg.holdout or split == "train" else cfg.val
         return layout.find(cfg.root, name)
+
+
+def _refuse_useless(source: CocoSource, split: str) -> None:
+    """Refuses a split of which so little is left that every score of the run would be empty."""
+    useless = source.annotations.counts.useless()
+    if useless:
+        purpose = {"train": "train", "val": "evaluate"}[split]
+        file = source.annotations.file
+        places = ["--images", str(source.folder), "--annotations", file]
+        doctor = shlex.join(["python", "-m", "jaxvision.data.doctor", *places])
+        raise ValueError(f"{file}: not fit to {purpose} on: {useless}; see why with: {doctor}")

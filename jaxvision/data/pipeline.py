@@ -141,7 +141,9 @@ def batches(
     """
     if len(examples) == 0:
         raise ValueError(f"no examples in {examples}: check the folder, the split and the filter")
-    if batch < 1 or batch % process_count:
+    if batch < 1:
+        raise ValueError(f"batch={batch} must be at least 1")
+    if batch % process_count:
         raise ValueError(
             f"batch={batch} cannot be split over {process_count} processes: "
             f"choose a positive multiple of {process_count}"

@@ -12,12 +12,6 @@ def to_corners(boxes: jax.Array) -> jax.Array:
     return jnp.concatenate([center - size / 2, center + size / 2], axis=-1)
 
 
-def to_centers(boxes: jax.Array) -> jax.Array:
-    """(x0, y0, x1, y1) -> (cx, cy, w, h), last axis."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return jnp.concatenate([(low + high) / 2, high - low], axis=-1)
-
-
 def area(boxes: jax.Array) -> jax.Array:
     """Area of corner boxes `[* 4] -> [*]`; inverted boxes have none."""
     x0, y0, x1, y1 = _planes(boxes)

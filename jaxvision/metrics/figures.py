@@ -19,6 +19,7 @@ def report_figure(
 ) -> None:
     """Writes a PNG; `counts [k+1 k+1]` is the confusion matrix at detection score `score`."""
     seen = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
+    names = [name.replace("$", r"\$") for name in names]  # no formulas
     shown = np.union1d(seen, [len(names)])  # classes without objects and detections say nothing
     side = float(np.clip(4 + 0.22 * len(shown), 5, 14))
     figure = Figure(figsize=(6 + side + 4, side), dpi=110, layout="constrained")

@@ -10,6 +10,7 @@ import cv2
 from jaxvision.data.doctor.finding import ERROR
 from jaxvision.data.doctor.report import Report, examine
 from jaxvision.data.doctor.sheet import draw_sheet
+from jaxvision.errors import one_line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         report = examine(options.pop("root"), **options)
         written = _write_sheets(report, Path(sheet)) if sheet else []
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error, {})}", file=sys.stderr)
         return 1
     if as_json:
         content = report.as_dict() | dict(sheets=[str(path) for path in written])

@@ -168,6 +168,8 @@ def _resolution(table: Table, size: Size, stride: int) -> list[Finding]:
         own = tuple(max(side, int(side * whole) // 32 * 32) for side in size)
         mend = f"train at {_named(own)} or more, and predict with tiles: "
         mend += f'--config.model.size="{own}", predict --tile=N'
+        if own == size:
+            mend = f"the images ({_named((height, width))}) have no more pixels: take larger ones"
     return [Finding(WARN, "resolution", text, mend)]
 
 

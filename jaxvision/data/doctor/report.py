@@ -95,6 +95,7 @@ def examine(
         if table is None:
             continue
         tables.append(table)
+        found[name].append(splits.as_in_training(folder, file))
         found[name] += boxes.check(table, size=size, stride=stride)
         seen[name], more = pictures.look(table, sample=sample, workers=workers)
         found[name] += more

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxvision.data.annotations import read
+from jaxvision.data.annotations import Counts, Keep, read
 from jaxvision.data.doctor.finding import ERROR, OK, WARN, Finding, some
 from jaxvision.data.doctor.table import Table
+from jaxvision.data.images import image_size
 from jaxvision.data.layout import find, holdout
+from jaxvision.errors import one_line
 
 EXPECTED = (
     "annotations/instances_<split>.json, instances_<split>.json, <split>/_annotations.coco.json or "
@@ -48,28 +50,51 @@ def discover(root: Path) -> tuple[list[tuple[str, Path, Path]], list[Finding]]:
 
 def asked_for(root: Path, *, train: str, val: str, rule: tuple) -> list[Finding]:
     """Whether a training finds the splits that it asks for, and each in a file of its own."""
-    files, findings = {}, []
+    places, findings = {}, []
     for name in dict.fromkeys((train,) if rule else (train, val)):
         try:
-            files[name] = find(root, name)[1]
+            places[name] = find(root, name)
         except (FileNotFoundError, ValueError) as error:
             mend = RENAME if name == train else f"{HOLD_OUT}; or {RENAME}"
             findings.append(Finding(ERROR, "splits", f"{name}: {error}", mend))
-    if len(files) > len(set(files.values())):
-        text = f"{train} and {val} are one file, {files[train].name}: what is left to evaluate on?"
+    if len(places) > len({file for _, file in places.values()}):
+        name = places[train][1].name
+        text = f"{train} and {val} are one file, {name}: what is left to evaluate on?"
         findings.append(Finding(ERROR, "splits", text, HOLD_OUT))
-    return [*findings, *(_parts(files[train], rule) if rule and files else [])]
+    return [*findings, *(_parts(*places[train], rule) if rule and places else [])]
 
 
-def _parts(file: Path, rule: tuple) -> list[Finding]:
+def _parts(folder: Path, file: Path, rule: tuple) -> list[Finding]:
     """What a holdout makes of one file."""
     keeps = [holdout(*rule, inverse) for inverse in (True, False)]
+    mend = "give a field that ends in a number, with remainders of which some are held out"
     try:
-        train, val = (len(read(file, keep=k, size_of=lambda _: (1, 1)).images) for k in keeps)
-    except ValueError as error:
-        mend = "give a field that ends in a number, with remainders of which some are held out"
-        return [Finding(ERROR, "holdout", str(error), mend)]
-    return [Finding(OK, "holdout", f"{train} images to train on, {val} held out")]
+        train, val = (_counts(folder, file, keep) for keep in keeps)
+    except (ValueError, OSError) as error:
+        return [Finding(ERROR, "holdout", one_line(error, {}), mend)]
+    findings = [Finding(OK, "holdout", f"{train.images} images to train on, {val.images} held out")]
+    for counts, part in ((train, "what is trained on"), (val, "what is held out")):
+        if useless := counts.useless():
+            findings.append(Finding(ERROR, "holdout", f"{part} has {useless}", mend))
+    return findings
+
+
+def as_in_training(folder: Path, file: Path) -> Finding:
+    """What the reading that a training does makes of one file."""
+    try:
+        counts = _counts(folder, file)
+    except (ValueError, OSError) as error:
+        text = f"training stops at this file: {one_line(error, {})}"
+        return Finding(ERROR, "training", text, "mend that entry, and all that are like it")
+    if useless := counts.useless():
+        mend = "label the objects, or export their boxes again"
+        return Finding(ERROR, "training", f"training refuses this split: {useless}", mend)
+    text = f"training takes {counts.objects} objects in {counts.images} images"
+    return Finding(OK, "training", text)
+
+
+def _counts(folder: Path, file: Path, keep: Keep | None = None) -> Counts:
+    return read(file, keep=keep, size_of=lambda name: image_size(folder / name)).counts
 
 
 def compare(tables: Sequence[Table]) -> list[Finding]:

@@ -101,9 +101,11 @@ def _images(entries: list, findings: list[Finding]) -> tuple[dict, list[str], np
         if entry["id"] in rows:
             twice.append(entry["id"])
             continue
-        size = [_number(entry.get(k)) for k in ("width", "height")]
-        if not min(size) > 0:
+        stated = [entry.get(k) for k in ("width", "height")]
+        if not all(stated):
             bare.append(entry["file_name"])
+        size = [_number(value) for value in stated]
+        if not (size[0] > 0 and size[1] > 0):  # NaN compares False
             size = [np.nan, np.nan]
         rows[entry["id"]] = len(files)
         files.append(entry["file_name"])
