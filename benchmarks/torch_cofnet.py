@@ -1,8 +1,7 @@
 """`jaxvision.cofnet.model` in PyTorch: x0 objective, continuous scale field, float32.
 
 `train_step.py` compares the two and checks that they are the same function. Where PyTorch is faster
-in
-another form than a translation, it has that form: one projection for query, key and value,
+in another form than a translation, it has that form: one projection for query, key and value,
 `scaled_dot_product_attention`, `grid_sample`.
 """
 
@@ -102,8 +101,8 @@ class RefinerHead(nn.Module):
         self.delta, self.classes = nn.Linear(width, 4), nn.Linear(width, classes)
         self.points, self.bands = points, bands
 
-    def forward(self, slots, boxes, time, neck, levels, context, canvas, mask):
-        region = self.look(boxes, neck, levels, canvas)  # [b n p d]
+    def forward(self, slots, boxes, spread, time, neck, levels, context, canvas, mask):
+        region = self.look(boxes, spread, neck, levels, canvas)  # [b n p d]
         embedded = self.embed(fourier_features(boxes * 2 - 1, self.bands))
         slots = embedded if slots is None else slots + embedded
         gain, offset = self.time(time)[:, None].chunk(2, -1)
@@ -114,12 +113,12 @@ class RefinerHead(nn.Module):
         out = self.norms[3](slots)
         return slots, self.delta(out), self.classes(out)
 
-    def look(self, boxes, neck, levels, canvas):
+    def look(self, boxes, spread, neck, levels, canvas):
         steps = (torch.arange(self.points) + 0.5) / self.points - 0.5
         grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).view(-1, 2)
-        view = (boxes[..., None, 2:] * refiner.MARGIN).clamp(min=refiner.MIN_VIEW)
-        points = boxes[..., None, :2] + grid * view  # [b n p 2]
-        scale = box_scale(boxes[..., 2:], canvas, len(levels))
+        view = (boxes[..., 2:] * refiner.MARGIN).clamp(min=refiner.MIN_VIEW) + 4 * spread
+        points = boxes[..., None, :2] + grid * view[..., None, :]  # [b n p 2]
+        scale = box_scale(view / refiner.MARGIN, canvas, len(levels))
         return neck.query(levels, points, scale[..., None].expand(points.shape[:-1]))
 
 
@@ -132,23 +131,25 @@ class Refiner(nn.Module):
         self.context = linear()
         self.width = width
 
-    def forward(self, boxes, t, neck, levels, canvas, mask):
+    def forward(self, boxes, spread, t, neck, levels, canvas, mask):
         half = self.width // 2
         angles = t[..., None] * torch.exp(torch.arange(half) * (-math.log(1e4) / half))
         time = self.time(torch.cat([angles.sin(), angles.cos()], -1))
         context = self.context(levels[-1].flatten(1, 2))
         slots, all_boxes, all_logits = None, [], []
         for head in self.heads:
-            slots, delta, logits = head(slots, boxes, time, neck, levels, context, canvas, mask)
-            moved = move(boxes, delta)
+            read = (spread, time, neck, levels, context, canvas, mask)
+            slots, delta, logits = head(slots, boxes, *read)
+            moved = move(boxes, delta, spread)
             all_boxes.append(moved)
             all_logits.append(logits)
-            boxes = moved.detach()
+            boxes, spread = moved.detach(), spread * refiner.LEFT
         return all_boxes, all_logits
 
 
-def move(boxes, delta):
-    center = boxes[..., :2] + delta[..., :2].tanh() * boxes[..., 2:].clamp(min=refiner.REACH)
+def move(boxes, delta, spread):
+    reach = boxes[..., 2:].clamp(min=refiner.REACH) + 2 * spread
+    center = boxes[..., :2] + delta[..., :2].tanh() * reach
     size = boxes[..., 2:] * delta[..., 2:].clamp(-2, 2).exp()
     return torch.cat([center.clamp(0, 1), size.clamp(2e-3, 1)], -1)
 
@@ -187,7 +188,9 @@ class COFNet(nn.Module):
         signal = self.cfg.signal
         boxes = (x.clamp(-signal, signal) / signal + 1) / 2
         boxes = torch.cat([boxes[..., :2], boxes[..., 2:].clamp(min=diffusion.MIN_SIZE)], -1)
-        return self.refiner(boxes, t, self.neck, levels, self.cfg.size, mask)
+        alpha_bar = torch.from_numpy(diffusion.schedule(self.cfg.schedule))[t.long()]
+        spread = (1 - alpha_bar).sqrt()[:, None, None] / (2 * signal)
+        return self.refiner(boxes, spread, t, self.neck, levels, self.cfg.size, mask)
 
 
 def convert(params: Mapping) -> dict[str, torch.Tensor]:

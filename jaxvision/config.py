@@ -83,8 +83,7 @@ def fields_of(cls: type, values: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
     """All fields of a config dataclass with their defaults, some of them replaced by `values`.
 
     What a config holds can be overridden by a flag; so configs hold every field. A field that has
-    no
-    default and no value is left out: the system fills it in.
+    no default and no value is left out: the system fills it in.
     """
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for name in values:

@@ -36,12 +36,14 @@ def test_denoise_asks_the_refiner_at_its_time_and_tells_the_noise(objective):
     answer = np.full((2, 3, 4), 0.4, np.float32)
     asked, levels = {}, [np.zeros((2, 2, 2, 8), np.float32)]
 
-    def refiner(boxes, t, neck, levels, canvas, mask):
+    def refiner(boxes, spread, t, neck, levels, canvas, mask):
         asked["refiner"] = boxes, t, mask
+        asked["spread"] = spread
         return [answer], ["logits"], last
 
-    def classifier(slots, boxes, time, neck, levels, context, canvas, mask):
+    def classifier(slots, boxes, spread, time, neck, levels, context, canvas, mask):
         asked["classifier"] = boxes, time, mask
+        assert not spread.any()  # what it reads has been denoised
         return None, None, "classes"
 
     fake = FakeCOFNet(answer, x, cells=answer, cell_logits=answer, objective=objective)
@@ -54,6 +56,7 @@ def test_denoise_asks_the_refiner_at_its_time_and_tells_the_noise(objective):
     np.testing.assert_array_equal(asked["refiner"][1], t)
     np.testing.assert_array_equal(asked["refiner"][2], mask)
     share = alpha_bar(t)[:, None, None]
+    np.testing.assert_allclose(asked["spread"], np.sqrt(1 - share) / 4, rtol=1e-4)
     if objective == "x0":
         noise = (x - np.sqrt(share) * 2 * (2 * answer - 1)) / np.sqrt(1 - share)
         np.testing.assert_allclose(out.noise, noise, atol=1e-4)  # divided by √0.03

@@ -51,6 +51,11 @@ def q_sample(x0: jax.Array, noise: jax.Array, alpha_bar: jax.Array) -> jax.Array
     return jnp.sqrt(alpha_bar) * x0 + jnp.sqrt(1 - alpha_bar) * noise
 
 
+def spread(alpha_bar: jax.Array, signal: float) -> jax.Array:
+    """How far noise moves a box: the standard deviation of decoded coordinates at ᾱ."""
+    return jnp.sqrt(1 - alpha_bar) / (2 * signal)
+
+
 def noise_of(x_t: jax.Array, x0: jax.Array, alpha_bar: jax.Array) -> jax.Array:
     """The ε that leads from x_0 to x_t."""
     return (x_t - jnp.sqrt(alpha_bar) * x0) / jnp.sqrt(jnp.maximum(1 - alpha_bar, 1e-8))

@@ -133,8 +133,9 @@ class COFNet(nnx.Module):
         """
         signal, canvas = self.cfg.signal, self.cfg.size
         at = (self.neck, fields.levels, canvas)
-        boxes, logits, last = self.refiner(diffusion.decode(x, signal), t, *at, mask)
         alpha_bar = self.alpha_bar(t)
+        spread = diffusion.spread(alpha_bar, signal)
+        boxes, logits, last = self.refiner(diffusion.decode(x, signal), spread, t, *at, mask)
         if self.cfg.objective == "x0":
             x0 = diffusion.encode(boxes[-1], signal)
             return Denoised(boxes, logits, diffusion.noise_of(x, x0, alpha_bar))
@@ -143,6 +144,7 @@ class COFNet(nnx.Module):
         clear = jnp.zeros((x.shape[0], self.cfg.width), jnp.dtype(self.cfg.dtype))
         read = (
             jax.lax.stop_gradient(box),
+            jnp.zeros((x.shape[0], 1, 1)),
             clear,
             *at[:2],
             fields.levels[-1].reshape(x.shape[0], -1, self.cfg.width),

@@ -1,4 +1,9 @@
-"""The denoiser: boxes look at the field where they stand, at each other, and move."""
+"""The denoiser: boxes look at the field where they stand, at each other, and move.
+
+Each box looks as far around itself as the noise may have moved it, at the scale that such a view
+asks for, and may move as far: at late times it sees the whole picture coarsely, at early ones its
+own surroundings in detail.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -11,9 +16,10 @@ from flax import nnx
 from jaxvision.cofnet.dense import PRIOR, box_scale
 from jaxvision.nn.embed import fourier_features, sinusoidal
 
-MARGIN = 1.2  # a box looks this much around itself
-MIN_VIEW = 0.08  # … and at least this share of the image: a small box must see where it should be
-REACH = 0.05  # and moves by its own size, but at least this share of the image
+MARGIN = 1.2  # without noise, a box looks this much around itself
+MIN_VIEW = 0.04  # … and at least this share of the image: a small box must see where it should be
+REACH = 0.02  # and moves by its own size, but at least this share of the image
+LEFT = 1 / 3  # the share of the noise that each round is taken to leave to the next
 
 
 class RegionAttention(nnx.Module):
@@ -67,10 +73,13 @@ class RefinerHead(nnx.Module):
         self.classes = nnx.Linear(width, classes, bias_init=bias, rngs=rngs)
         self.points, self.bands = points, bands
 
-    def __call__(self, slots, boxes, time, neck, levels, context, canvas, mask=None):
-        """-> slots `[b n d]`, deltas `[b n 4]`, logits `[b n k]`; `mask [n n]`, query by key."""
+    def __call__(self, slots, boxes, spread, time, neck, levels, context, canvas, mask=None):
+        """-> slots `[b n d]`, deltas `[b n 4]`, logits `[b n k]`; `mask [n n]`, query by key.
+
+        `spread [b 1 1]` is the standard deviation of the boxes' noise, in sides of the image.
+        """
         b, n, _ = boxes.shape
-        region = self.look(boxes, neck, levels, canvas)  # [b n p d]
+        region = self.look(boxes, spread, neck, levels, canvas)  # [b n p d]
         embedded = self.embed(fourier_features(boxes * 2 - 1, self.bands))
         slots = embedded if slots is None else slots + embedded
         gain, offset = jnp.split(self.time(time)[:, None], 2, axis=-1)
@@ -81,23 +90,31 @@ class RefinerHead(nnx.Module):
         out = self.norms[3](slots).astype(jnp.float32)
         return slots, self.delta(out), self.classes(out)
 
-    def look(self, boxes: jax.Array, neck, levels: Sequence[jax.Array], canvas) -> jax.Array:
-        """The field at a `points × points` grid over each box: `[b n 4]` -> `[b n points² d]`."""
+    def look(
+        self, boxes: jax.Array, spread: jax.Array, neck, levels: Sequence[jax.Array], canvas
+    ) -> jax.Array:
+        """The field at a `points × points` grid over each box: `[b n 4]` -> `[b n points² d]`.
+
+        The grid reaches over two standard deviations of the noise on each side.
+        """
         b, n, _ = boxes.shape
         steps = (np.arange(self.points, dtype=np.float32) + 0.5) / self.points - 0.5
         grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-        view = jnp.maximum(boxes[..., None, 2:] * MARGIN, MIN_VIEW)
-        points = boxes[..., None, :2] + grid * view  # [b n p 2]
-        scale = box_scale(boxes[..., 2:], canvas, len(levels))
+        view = jnp.maximum(boxes[..., 2:] * MARGIN, MIN_VIEW) + 4 * spread
+        points = boxes[..., None, :2] + grid * view[..., None, :]  # [b n p 2]
+        scale = box_scale(view / MARGIN, canvas, len(levels))
         scale = jnp.broadcast_to(scale[..., None], points.shape[:-1])
         count = self.points**2
         values = neck.query(levels, points.reshape(b, n * count, 2), scale.reshape(b, n * count))
         return values.reshape(b, n, count, -1)
 
 
-def move(boxes: jax.Array, delta: jax.Array) -> jax.Array:
-    """Shifts centres by up to the box's size, scales sides by up to e^±2, stays in the image."""
-    reach = jnp.maximum(boxes[..., 2:], REACH)
+def move(boxes: jax.Array, delta: jax.Array, spread: jax.Array) -> jax.Array:
+    """Shifts centres, scales sides by up to e^±2, stays in the image.
+
+    A centre moves by up to the box's size and two standard deviations of the noise.
+    """
+    reach = jnp.maximum(boxes[..., 2:], REACH) + 2 * spread
     center = boxes[..., :2] + jnp.tanh(delta[..., :2]) * reach
     size = boxes[..., 2:] * jnp.exp(jnp.clip(delta[..., 2:], -2, 2))
     return jnp.concatenate([jnp.clip(center, 0, 1), jnp.clip(size, 2e-3, 1)], axis=-1)
@@ -128,16 +145,20 @@ class BoxRefiner(nnx.Module):
         self.context = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.width = width
 
-    def __call__(self, boxes: jax.Array, t: jax.Array, neck, levels, canvas, mask=None):
-        """`boxes [b n 4]` (centres), `t [b]` -> each round's boxes and logits, the last delta."""
+    def __call__(self, boxes, spread, t, neck, levels, canvas, mask=None):
+        """`boxes [b n 4]` (centres), `t [b]` -> each round's boxes and logits, the last delta.
+
+        `spread [b 1 1]` is the standard deviation of the boxes' noise at t.
+        """
         time = self.time(sinusoidal(t, self.width))
         coarse = levels[-1]
         context = self.context(coarse.reshape(coarse.shape[0], -1, coarse.shape[-1]))
         slots, all_boxes, all_logits = None, [], []
         for head in self.heads:
-            slots, delta, logits = head(slots, boxes, time, neck, levels, context, canvas, mask)
-            moved = move(boxes, delta)
+            read = (spread, time, neck, levels, context, canvas, mask)
+            slots, delta, logits = head(slots, boxes, *read)
+            moved = move(boxes, delta, spread)
             all_boxes.append(moved)
             all_logits.append(logits)
-            boxes = jax.lax.stop_gradient(moved)
+            boxes, spread = jax.lax.stop_gradient(moved), spread * LEFT
         return all_boxes, all_logits, delta
