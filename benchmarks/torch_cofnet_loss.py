@@ -176,10 +176,10 @@ def refine_loss(all_boxes, all_logits, slots, batch, cfg, signal):
             pairs = iou(to_corners(boxes[:, aligned:])[:, :, None], objects[:, None])
             best, found = torch.where(batch["valid"][:, None], pairs, 0).max(-1)
             owner = torch.cat([slots.rows, found], 1)
-            positive = torch.cat([has_object, best > 0.5], 1)
+            positive = torch.cat([has_object, best > cfg.slots.overlap], 1)
             target, label = rows_of(batch["boxes"], owner), batch["labels"].gather(1, owner)
             overlap = iou(to_corners(boxes), to_corners(target))
-            quality = torch.where(positive & (overlap >= 0.5), overlap, 0)
+            quality = torch.where(positive & (overlap >= cfg.slots.overlap), overlap, 0)
             targets = quality[..., None] * F.one_hot(label, logits.shape[-1])
             count = positive.sum().clamp(min=1)
         box_total = box_total + torch.where(positive, box_loss(boxes, target), 0).sum() / count

@@ -68,14 +68,16 @@ def get_config(preset: str = "base"):
     model = model | dict(size=size.get(preset, (512, 512) if gpu else (256, 256)))
     config.model = fields_of(CofnetConfig, model)
 
-    # Noise at a twentieth of the schedule already moves a centre by 2 % of the picture: too far for
-    # small objects, whose proposals are better than that. Two steps from there are as good as more.
-    near = dict(steps=2, start=0.01, trust=0.5) if preset != "coco" else {}
     slots = {"tiny": 16, "coco": 300}.get(preset, 200 if gpu else 64)
-    skew = 3.0 if near else 1.0
-    config.loss = fields_of(LossConfig, dict(slots=dict(count=slots, skew=skew)))
     boxes = {"tiny": 16, "coco": 300}.get(preset, 100)
-    config.sampler = fields_of(SamplerConfig, near | dict(slots=boxes))
+    learning, sampling = dict(count=slots), dict(slots=boxes)
+    if preset != "coco":  # small objects
+        # Noise at a twentieth of the schedule already moves a centre by 2 % of the picture; the
+        # proposals are better than that. Two steps from there are as good as more.
+        learning |= dict(skew=3.0, overlap=0.3)
+        sampling |= dict(steps=2, start=0.002, trust=0.5)
+    config.loss = fields_of(LossConfig, dict(slots=learning))
+    config.sampler = fields_of(SamplerConfig, sampling)
     config.predict = fields_of(PredictConfig)
 
     root = {

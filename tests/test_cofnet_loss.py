@@ -102,6 +102,16 @@ def test_refine_loss_by_hand(part):
     np.testing.assert_allclose(logs[part], EXPECTED[part], rtol=RTOL)
 
 
+def test_a_smaller_overlap_lets_poorer_boxes_learn_and_score():
+    cfg = dataclasses.replace(SLOTS, overlap=0.3)
+    _, logs = compiled_refine(LossConfig(slots=cfg))(jnp.full((2, 1, 1), 0.9))
+    boxes = [box(0.02) + 2 * box(0.1), box(0.02) + box(0.1) + box(0.04)]  # by round
+    np.testing.assert_allclose(logs["box"], sum(boxes) / 3 / 2, rtol=RTOL)
+    third = focal_of(overlap(0.1), 1)  # slot 1 in both rounds, slot 2 in the second
+    both = 2 * focal_of(overlap(0.02), 2) + 3 * third + focal_of(overlap(0.04), 1)
+    np.testing.assert_allclose(logs["class"], (both + 2 * focal_of()) / 3 / 2, rtol=RTOL)
+
+
 @pytest.mark.parametrize(("share", "weight"), [(0.9, 5), (0.25, 1 / 3)])
 def test_the_noise_loss_of_x0_weighs_by_the_capped_signal_to_noise_ratio(share, weight):
     # A state is off by 2 · SIGNAL · shift in one coordinate of four.

@@ -34,6 +34,12 @@ def test_iou_assigner_takes_the_object_that_is_half_covered():
     owner, hit = slots.match("iou", boxes, jnp.zeros((1, 3, 2)), OBJECTS)
     np.testing.assert_array_equal(hit[0], [True, True, False])
     np.testing.assert_array_equal(owner[0, :2], [0, 1])
+    least = float(
+        slots.iou(slots.to_corners(boxes[0, 2]), slots.to_corners(OBJECTS["boxes"][0, 0]))
+    )
+    for margin, expected in ((-0.01, True), (0.01, False)):
+        _, hit = slots.match("iou", boxes, jnp.zeros((1, 3, 2)), OBJECTS, least=least + margin)
+        assert hit[0, 2] == expected
 
 
 def test_hungarian_matches_scipy_and_leaves_padding_alone():
@@ -97,6 +103,7 @@ def test_quality_is_the_iou_and_nothing_under_the_floor():
         (dict(assigner="greedy"), "greedy"),
         (dict(aligned=0.8, learned=0.4), "exceed 1"),
         (dict(skew=0.0), "skew=0.0"),
+        (dict(overlap=1.0), "overlap=1.0"),
     ],
 )
 def test_slot_config_names_what_is_wrong(fields, named):

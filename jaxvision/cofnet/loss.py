@@ -82,13 +82,19 @@ def refine_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
     box_total = class_total = 0.0
     for boxes, logits in zip(out.boxes, out.logits, strict=True):
         found, hit = jax.lax.stop_gradient(
-            match(cfg.slots.assigner, boxes[:, aligned:], logits[:, aligned:], batch)
+            match(
+                cfg.slots.assigner,
+                boxes[:, aligned:],
+                logits[:, aligned:],
+                batch,
+                least=cfg.slots.overlap,
+            )
         )
         owner = jnp.concatenate([rows, found], axis=1)
         positive = jnp.concatenate([has_object, hit], axis=1)
         target = jnp.take_along_axis(batch["boxes"], owner[..., None], axis=1)
         label = jnp.take_along_axis(batch["labels"], owner, axis=1)
-        q = jnp.where(positive, quality(boxes, target), 0)
+        q = jnp.where(positive, quality(boxes, target, cfg.slots.overlap), 0)
         targets = q[..., None] * nnx.one_hot(label, logits.shape[-1])
         count = jnp.maximum(positive.sum(), 1)
         box_total += jnp.where(positive, box_loss(boxes, target), 0).sum() / count
@@ -119,10 +125,13 @@ def noise_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
     has_object = batch["valid"].any(1)[:, None]
     error = ((out.noise - state["noise"])[:, :aligned] ** 2).mean(-1)
     noise = jnp.where(has_object, error, 0).sum() / jnp.maximum(has_object.sum() * aligned, 1)
-    found, hit = jax.lax.stop_gradient(match("iou", out.boxes[0], out.logits[0], batch))
+    least = cfg.slots.overlap
+    found, hit = jax.lax.stop_gradient(
+        match("iou", out.boxes[0], out.logits[0], batch, least=least)
+    )
     target = jnp.take_along_axis(batch["boxes"], found[..., None], axis=1)
     label = jnp.take_along_axis(batch["labels"], found, axis=1)
-    q = jnp.where(hit, quality(out.boxes[0], target), 0)
+    q = jnp.where(hit, quality(out.boxes[0], target, least), 0)
     targets = q[..., None] * nnx.one_hot(label, out.logits[0].shape[-1])
     focal = quality_focal_loss(out.logits[0], targets).sum(-1)
     counted = hit | ~in_crowd(out.boxes[0], batch)

@@ -31,7 +31,9 @@ class SlotConfig:
     drawn as u^`skew`, u uniform: 1 is uniform, more looks oftener at little noise, which small
     objects need (at a tenth of the cosine schedule the centre is already off by 4 % of the image).
     `assigner` is for the last two kinds: "iou" takes the object that the predicted box overlaps by
-    half, "hungarian" one slot an object, "dynamic_k" several.
+    more than `overlap`, "hungarian" one slot an object, "dynamic_k" several. A box learns to score
+    its IoU, and nothing where that is less than `overlap`: 0.5 keeps poor boxes out, but of tiny
+    objects most boxes are poor at first, and what is told to be background does not learn to move.
     """
 
     count: int = 300
@@ -39,6 +41,7 @@ class SlotConfig:
     learned: float = 0.25
     skew: float = 1.0
     assigner: str = "iou"
+    overlap: float = 0.5
 
     def __post_init__(self):
         if self.assigner not in ASSIGNERS:
@@ -47,6 +50,8 @@ class SlotConfig:
             raise ValueError(f"slots.count={self.count} must be at least 1")
         if self.aligned < 0 or self.learned < 0 or self.aligned + self.learned > 1:
             raise ValueError(f"slots: aligned {self.aligned} + learned {self.learned} exceed 1")
+        if not 0 < self.overlap < 1:
+            raise ValueError(f"slots.overlap={self.overlap} must be between 0 and 1")
         if self.skew <= 0:
             raise ValueError(f"slots.skew={self.skew} must be above 0")
 
@@ -85,16 +90,22 @@ def gaussian_boxes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def match(
-    assigner: str, boxes: jax.Array, logits: jax.Array, batch: dict[str, jax.Array]
+    assigner: str,
+    boxes: jax.Array,
+    logits: jax.Array,
+    batch: Mapping[str, jax.Array],
+    *,
+    least: float = 0.5,
 ) -> tuple[jax.Array, jax.Array]:
     """Objects for unaligned slots: predicted `boxes [b n 4]` (centres), `logits [b n k]`.
 
-    Returns the row of the object `[b n]` and whether there is one `[b n]`. Without gradient.
+    `least` is the IoU that "iou" asks for. Returns the row of the object `[b n]` and whether there
+    is one `[b n]`. Without gradient.
     """
     corners, objects = to_corners(boxes), to_corners(batch["boxes"])
     overlap = jnp.where(batch["valid"][:, None], pairwise_iou(corners, objects), 0)
     if assigner == "iou":
-        return overlap.argmax(-1), overlap.max(-1) > 0.5
+        return overlap.argmax(-1), overlap.max(-1) > least
     p = jax.nn.sigmoid(logits)
     picked = jax.vmap(lambda p, labels: p[:, labels])(p, batch["labels"])  # [b n m]
     distance = jnp.abs(boxes[:, :, None] - batch["boxes"][:, None]).sum(-1)
