@@ -5,6 +5,7 @@ import functools
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch_backbone import Conv
 
 from jaxvision.cofnet import csf
 
@@ -25,17 +26,31 @@ class Siren(nn.ModuleList):
         return x
 
 
+class Pyramid(nn.Module):
+    def __init__(self, dims, width):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
+        self.smooth = nn.ModuleList(Conv(width, width, 3) for _ in dims)
+
+    def forward(self, features):
+        maps = [f(x) for f, x in zip(self.lateral, features, strict=True)]
+        for i in range(len(maps) - 2, -1, -1):
+            finer = maps[i + 1].repeat_interleave(2, 1).repeat_interleave(2, 2)
+            maps[i] = maps[i] + finer
+        return [f(x) for f, x in zip(self.smooth, maps, strict=True)]
+
+
 class ContinuousScaleField(nn.Module):
     def __init__(self, dims, width, bands=6):
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
+        self.pyramid = Pyramid(dims, width)
         self.encoder = Siren(2 * bands, width)
         self.level_logits = nn.Linear(width, len(dims))
         self.film = nn.Linear(width, 2 * width)
         self.bands = bands
 
     def levels(self, features):
-        return [f(x) for f, x in zip(self.lateral, features, strict=True)]
+        return self.pyramid(features)
 
     def blend(self, values, scales):
         """`values` of each level `[* c]`, `scales` of as many axes as `*` (or one)."""

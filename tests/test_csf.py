@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 from modules import made, run
 
-from jaxvision.cofnet.csf import ContinuousScaleField, FeaturePyramid, sample
+from jaxvision.cofnet.csf import ContinuousScaleField, FeaturePyramid, Pyramid, sample
 
 DIMS = (6, 8, 10, 12)
 SIZES = ((16, 24), (8, 12), (4, 6), (2, 3))
@@ -42,6 +42,19 @@ def test_sample_is_linear_between_two_cells():
     level = jnp.arange(4.0).reshape(1, 1, 4, 1)
     x = jnp.array([[[0.5 / 4 + 0.3 / 4, 0.5]]])
     np.testing.assert_allclose(sample(level, x)[0, 0, 0], 0.3, atol=1e-6)
+
+
+def test_a_map_of_the_pyramid_holds_what_the_coarser_ones_know():
+    pyramid = made(lambda: Pyramid((1, 1, 1), 1, rngs=nnx.Rngs(0)))
+    for i in range(3):
+        pyramid.lateral[i].kernel[...] = jnp.full((1, 1), 10.0**i)
+        pyramid.smooth[i].kernel[...] = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1)
+    maps = [jnp.ones((1, 4, 4, 1)), jnp.arange(4.0).reshape(1, 2, 2, 1), jnp.ones((1, 1, 1, 1))]
+    fine, middle, coarse = jax.jit(lambda pyramid: pyramid(maps))(pyramid)
+    np.testing.assert_array_equal(coarse.ravel(), [100])
+    np.testing.assert_array_equal(middle[0, ..., 0], [[100, 110], [120, 130]])
+    expected = np.kron([[101, 111], [121, 131]], np.ones((2, 2)))
+    np.testing.assert_array_equal(fine[0, ..., 0], expected)
 
 
 def test_csf_answers_the_hundred_scales_of_the_seed(features):

@@ -1,7 +1,9 @@
 """Continuous scale field, and the feature pyramid it is compared with.
 
-Both are *necks*: `levels(features)` once an image, then `query(levels, points, scales)` anywhere.
-Scale s runs from 0 (the finest map) to 1 (the coarsest); points are (x, y) in [0, 1] of the image.
+They differ in how they are read: the field at any scale between its maps, the pyramid at the
+nearest. Both are *necks*: `levels(features)` once an image, then `query(levels, points, scales)`
+anywhere. Scale s runs from 0 (the finest map) to 1 (the coarsest); points are (x, y) in [0, 1] of
+the image.
 """
 
 from collections.abc import Sequence
@@ -51,8 +53,27 @@ def _resize(level: jax.Array, hw: tuple[int, int]) -> jax.Array:
     return jax.image.resize(level, (b, *hw, c), "linear")
 
 
+class Pyramid(nnx.Module):
+    """Maps of one width, each with what the coarser ones know: Lin et al. 2017 (FPN), section 3.
+
+    `[b h_l w_l dims[l]]` -> `[b h_l w_l width]`.
+    """
+
+    def __init__(self, dims: Sequence[int], width: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        self.lateral = nnx.List([nnx.Linear(d, width, dtype=dtype, rngs=rngs) for d in dims])
+        self.smooth = nnx.List(
+            [nnx.Conv(width, width, (3, 3), dtype=dtype, rngs=rngs) for _ in dims]
+        )
+
+    def __call__(self, features: Sequence[jax.Array]) -> list[jax.Array]:
+        maps = [f(x) for f, x in zip(self.lateral, features, strict=True)]
+        for i in range(len(maps) - 2, -1, -1):
+            maps[i] += jax.image.resize(maps[i + 1], maps[i].shape, "nearest")
+        return [f(x) for f, x in zip(self.smooth, maps, strict=True)]
+
+
 class ContinuousScaleField(nnx.Module):
-    """Features at any position and any scale, from a few maps.
+    """Features at any position and any scale, from the maps of a pyramid.
 
     F(x, y, s) = FiLM_s(LN(Σ_l w_l(s) · bilinear(level_l, x, y))), with
     w(s) = softmax(-κ (s (L-1) - l)² + MLP(e(s))) and e(s) = SIREN(fourier(s)): at s = l/(L-1) it is
@@ -65,7 +86,7 @@ class ContinuousScaleField(nnx.Module):
         self, dims: Sequence[int], width: int, *, bands: int = 6, dtype=jnp.float32, rngs: nnx.Rngs
     ):
         zero = nnx.initializers.zeros_init()
-        self.lateral = nnx.List([nnx.Linear(d, width, dtype=dtype, rngs=rngs) for d in dims])
+        self.pyramid = Pyramid(dims, width, dtype=dtype, rngs=rngs)
         self.encoder = Siren(2 * bands, width, rngs=rngs)
         self.level_logits = nnx.Linear(width, len(dims), kernel_init=zero, rngs=rngs)
         self.film = nnx.Linear(width, 2 * width, kernel_init=zero, rngs=rngs)
@@ -74,11 +95,11 @@ class ContinuousScaleField(nnx.Module):
 
     def levels(self, features: Sequence[jax.Array]) -> list[jax.Array]:
         """`[b h_l w_l dims[l]]` -> `[b h_l w_l width]`."""
-        return [f(x) for f, x in zip(self.lateral, features, strict=True)]
+        return self.pyramid(features)
 
     def _scale(self, scales: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         embedding = self.encoder(fourier_features(scales[..., None], self.bands))
-        count = len(self.lateral)
+        count = self.level_logits.out_features
         distance = scales[..., None] * (count - 1) - np.arange(count, dtype=np.float32)
         weights = nnx.softmax(self.level_logits(embedding) - self.sharpness * distance**2)
         gain, offset = jnp.split(self.film(embedding), 2, axis=-1)
@@ -113,23 +134,16 @@ class ContinuousScaleField(nnx.Module):
 class FeaturePyramid(nnx.Module):
     """Feature pyramid network of the same interface: a query reads its nearest level.
 
-    Lin et al. 2017 (FPN), section 3 and eq. 1.
+    Lin et al. 2017 (FPN), eq. 1.
     """
 
     def __init__(self, dims: Sequence[int], width: int, *, dtype=jnp.float32, rngs: nnx.Rngs):
-        self.lateral = nnx.List([nnx.Linear(d, width, dtype=dtype, rngs=rngs) for d in dims])
-        self.smooth = nnx.List(
-            [nnx.Conv(width, width, (3, 3), dtype=dtype, rngs=rngs) for _ in dims]
-        )
+        self.pyramid = Pyramid(dims, width, dtype=dtype, rngs=rngs)
         self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
 
     def levels(self, features: Sequence[jax.Array]) -> list[jax.Array]:
-        """`[b h_l w_l dims[l]]` -> `[b h_l w_l width]`, summed from the coarsest down."""
-        maps = [f(x) for f, x in zip(self.lateral, features, strict=True)]
-        for i in range(len(maps) - 2, -1, -1):
-            b, h, w, c = maps[i].shape
-            maps[i] += jax.image.resize(maps[i + 1], (b, h, w, c), "nearest")
-        return [self.norm(f(x)) for f, x in zip(self.smooth, maps, strict=True)]
+        """`[b h_l w_l dims[l]]` -> `[b h_l w_l width]`."""
+        return [self.norm(level) for level in self.pyramid(features)]
 
     def query(self, levels: Sequence[jax.Array], points: jax.Array, scales: jax.Array) -> jax.Array:
         """`points [b q 2]`, `scales [b q]` or `[q]` -> `[b q width]` of level round(s (L-1))."""
