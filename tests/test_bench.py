@@ -130,7 +130,7 @@ def test_the_table_says_what_is_not_known():
 
 
 @pytest.mark.usefixtures("short")
-def test_the_verb_writes_what_it_prints(toy_system, capsys):  # noqa: F811
+def test_the_verb_writes_what_it_prints(toy_system, capsys):
     command = ["bench", "--config=configs/toy.py:tiny", "--stage=ssl", "--output=out/here.json"]
     assert launch.main(command) == 0
     said = capsys.readouterr().out

@@ -29,7 +29,7 @@ def train(capsys, *argv):
     return code, capsys.readouterr().err
 
 
-def test_a_full_disk_is_not_called_device_memory(toy_system, capsys, caplog, monkeypatch):  # noqa: F811
+def test_a_full_disk_is_not_called_device_memory(toy_system, capsys, caplog, monkeypatch):
     def save(*args, **options):
         logging.error("_SignalingThread.run() raised an exception: Traceback")  # so does orbax
         raise ValueError(TENSORSTORE)
@@ -44,7 +44,7 @@ def test_a_full_disk_is_not_called_device_memory(toy_system, capsys, caplog, mon
     assert "Traceback" not in caplog.text
 
 
-def test_device_memory_is_still_called_so(toy_system, capsys, monkeypatch):  # noqa: F811
+def test_device_memory_is_still_called_so(toy_system, capsys, monkeypatch):
     def build(config):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")
 
@@ -53,7 +53,7 @@ def test_device_memory_is_still_called_so(toy_system, capsys, monkeypatch):  # n
     assert code == 1 and told.startswith("error: out of device memory: use a smaller batch")
 
 
-def test_a_disk_that_is_full_before_the_first_checkpoint(toy_system, capsys):  # noqa: F811
+def test_a_disk_that_is_full_before_the_first_checkpoint(toy_system, capsys):
     """Nor does closing the log, which fails as well, hide it."""
     (toy_system / "run").mkdir()
     (toy_system / "run" / "log.txt").symlink_to("/dev/full")
@@ -62,7 +62,7 @@ def test_a_disk_that_is_full_before_the_first_checkpoint(toy_system, capsys):  #
     assert told == "error: run: No space left on device; make room or give another --workdir\n"
 
 
-def test_a_workdir_that_cannot_be_made(toy_system, capsys):  # noqa: F811
+def test_a_workdir_that_cannot_be_made(toy_system, capsys):
     (toy_system / "file").write_text("")
     code, told = train(capsys, "--workdir=file/x")
     assert code == 1 and told == "error: file/x: Not a directory; give another --workdir\n"

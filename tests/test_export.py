@@ -118,7 +118,7 @@ def _missing(name):
     raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def test_the_verb_exports_the_trained_model(toy_system, capsys):  # noqa: F811
+def test_the_verb_exports_the_trained_model(toy_system, capsys):
     config = "--config=configs/toy.py:tiny"
     run = ("--workdir=run", "--config.run=('ssl',)", "--config.stages.ssl.steps=1")
     assert launch.main([config, *run]) == 0

@@ -56,7 +56,7 @@ def test_train_runs_the_stages_in_order_and_says_what_is_next(finished):
     assert saved["run"] == ["ssl", "finetune"]
 
 
-def test_the_default_workdir_names_system_and_preset(toy_system):  # noqa: F811
+def test_the_default_workdir_names_system_and_preset(toy_system):
     run("train", CONFIG, "--config.run=('ssl',)", "--config.stages.ssl.steps=1")
     assert (toy_system / "runs" / "toy-tiny" / "ssl" / "checkpoints" / "1").is_dir()
 

@@ -49,13 +49,13 @@ def build(config):
         if name == "finetune":
             model = functools.partial(toy.Classifier, config.model.classes)
             stage = dataclasses.replace(stage, model=lambda rngs, make=model: make(rngs=rngs))
-        if config.optimizer == "sgd":
+        if config.get("optimizer") == "sgd":
             objectives = {
                 k: dataclasses.replace(o, optimizer=optax.sgd(0.1))
                 for k, o in stage.objectives.items()
             }
             stage = dataclasses.replace(stage, objectives=objectives)
-        data = functools.partial(_data, batch=cfg.batch, rows=config.rows)
+        data = functools.partial(_data, batch=cfg.batch, rows=config.get("rows", 50))
         stages[name] = dataclasses.replace(stage, steps=cfg.steps, data=data, seed=config.seed)
 
     def predict(model, inputs, output):
