@@ -28,7 +28,7 @@ def box_scale(sizes: jax.Array, canvas: tuple[int, int], levels: int) -> jax.Arr
     between.
     """
     pixels = jnp.sqrt(jnp.maximum(sizes[..., 0] * canvas[1] * sizes[..., 1] * canvas[0], 1e-6))
-    level = jnp.log2(pixels / (4 * BASE))
+    level = jnp.log(pixels / (4 * BASE)) / np.log(2)  # log2 is unknown to ONNX's converter
     return jnp.clip(level / max(levels - 1, 1), 0, 1)
 
 
