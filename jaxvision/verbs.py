@@ -204,9 +204,10 @@ def export(job: Job, experiment: Experiment, platforms: Sequence[str]) -> None:
 
 
 def export_onnx(job: Job, experiment: Experiment) -> None:
-    """Writes a trained stage as ONNX."""
+    """Writes a trained stage as ONNX: `model.onnx` in the output folder, or a file of that ending."""
     model, _ = trained(job, chosen(job, experiment), loop.restore_model)
-    path = job.output or job.workdir / "export" / "model.onnx"
+    path = job.output or job.workdir / "export"
+    path = path if path.suffix == ".onnx" else path / "model.onnx"
     exporting.export_onnx(experiment.forward, model, experiment.example, path, say=say)
 
 
