@@ -204,7 +204,7 @@ def export(job: Job, experiment: Experiment, platforms: Sequence[str]) -> None:
 
 
 def export_onnx(job: Job, experiment: Experiment) -> None:
-    """Writes a trained stage as ONNX: `model.onnx` in the output folder, or a file of that ending."""
+    """Writes a trained stage as ONNX, into the output folder or the file that is named."""
     model, _ = trained(job, chosen(job, experiment), loop.restore_model)
     path = job.output or job.workdir / "export"
     path = path if path.suffix == ".onnx" else path / "model.onnx"
