@@ -105,7 +105,7 @@ class RefinerHead(nn.Module):
         region = self.look(boxes, spread, neck, levels, canvas)  # [b n p d]
         embedded = self.embed(fourier_features(boxes * 2 - 1, self.bands))
         slots = embedded if slots is None else slots + embedded
-        gain, offset = self.time(time)[:, None].chunk(2, -1)
+        gain, offset = self.time(time).chunk(2, -1)
         slots = slots * (1 + gain) + offset + self.read(region.flatten(2))
         slots = slots + self.cross(self.norms[0](slots), region, context)
         slots = slots + self.self_attention(self.norms[1](slots), mask)
@@ -184,12 +184,12 @@ class COFNet(nn.Module):
         return levels, self.dense([self.neck.grid(levels, i) for i in range(len(levels))])
 
     def denoise(self, levels, x, t, mask):
-        """State `x [b n 4]`, times `t [b]` -> every round's boxes and logits."""
+        """State `x [b n 4]`, times `t [b n]` -> every round's boxes and logits."""
         signal = self.cfg.signal
         boxes = (x.clamp(-signal, signal) / signal + 1) / 2
         boxes = torch.cat([boxes[..., :2], boxes[..., 2:].clamp(min=diffusion.MIN_SIZE)], -1)
         alpha_bar = torch.from_numpy(diffusion.schedule(self.cfg.schedule))[t.long()]
-        spread = (1 - alpha_bar).sqrt()[:, None, None] / (2 * signal)
+        spread = (1 - alpha_bar).sqrt()[..., None] / (2 * signal)
         return self.refiner(boxes, spread, t, self.neck, levels, self.cfg.size, mask)
 
 

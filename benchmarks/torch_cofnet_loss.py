@@ -15,7 +15,7 @@ from jaxvision.losses.boxes import EPSILON
 
 
 class Draws(NamedTuple):
-    """The randomness of one loss: times `[b]`, placeholder boxes `[b rest 4]`, noise `[b n 4]`."""
+    """Times `[b n]`, placeholder boxes `[b rest 4]` and noise `[b n 4]` of one loss."""
 
     t: torch.Tensor
     boxes: torch.Tensor
@@ -34,8 +34,13 @@ class Slots(NamedTuple):
 
 def draw(cfg: LossConfig, batch: int) -> Draws:
     slots = cfg.slots
-    t = (torch.rand(batch) ** slots.skew * diffusion.STEPS).clamp(max=diffusion.STEPS - 1).long()
-    boxes = torch.randn(batch, slots.count - slots.n_aligned - slots.n_learned, 4) / 6 + 0.5
+    rest = slots.count - slots.n_aligned - slots.n_learned
+    learned, others = torch.rand(2, batch, 1)
+    kinds = (others**slots.skew, learned * slots.start, others**slots.skew)
+    counts = (slots.n_aligned, slots.n_learned, rest)
+    share = torch.cat([u.expand(-1, n) for u, n in zip(kinds, counts, strict=True)], 1)
+    t = (share * diffusion.STEPS).clamp(max=diffusion.STEPS - 1).long()
+    boxes = torch.randn(batch, rest, 4) / 6 + 0.5
     boxes[..., 2:].clamp_(min=1e-2)
     return Draws(t, boxes, torch.randn(batch, slots.count, 4))
 
@@ -76,7 +81,7 @@ def starting_boxes(model, head, batch, draws, cfg) -> Slots:
     learned = proposals(head, model.shapes, max(cfg.n_learned, 1))[:, : cfg.n_learned]
     boxes = torch.cat([rows_of(batch["boxes"], rows), learned, draws.boxes], 1)
     x0 = (boxes * 2 - 1) * signal
-    alpha_bar = alpha_bars(model.cfg.schedule)[draws.t, None, None]
+    alpha_bar = alpha_bars(model.cfg.schedule)[draws.t][..., None]
     x = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * draws.noise
     return Slots(x.clamp(-signal, signal), draws.t, x0, alpha_bar, rows)
 
@@ -186,7 +191,8 @@ def refine_loss(all_boxes, all_logits, slots, batch, cfg, signal):
         class_total = class_total + quality_focal_loss(logits, targets).sum() / count
     rounds = len(all_boxes)
     x0 = (all_boxes[-1][:, :aligned] * 2 - 1) * signal
-    weight = (slots.alpha_bar / (1 - slots.alpha_bar)).clamp(max=cfg.min_snr)
+    alpha_bar = slots.alpha_bar[:, :aligned]
+    weight = (alpha_bar / (1 - alpha_bar)).clamp(max=cfg.min_snr)
     error = (weight * (x0 - slots.x0[:, :aligned]).square()).mean(-1)
     noise = torch.where(has_object, error, 0).sum() / has_object.sum().clamp(min=1)
     parts = {"box": box_total / rounds, "class": class_total / rounds, "noise": noise}

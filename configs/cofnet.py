@@ -74,7 +74,7 @@ def get_config(preset: str = "base"):
     if preset != "coco":  # small objects
         # Noise at a twentieth of the schedule already moves a centre by 2 % of the picture; the
         # proposals are better than that. Two steps from there are as good as more.
-        learning |= dict(skew=3.0, overlap=0.3)
+        learning |= dict(aligned=0.25, learned=0.5, skew=3.0, start=0.002, overlap=0.3)
         sampling |= dict(steps=2, start=0.002, trust=0.5)
     config.loss = fields_of(LossConfig, dict(slots=learning))
     config.sampler = fields_of(SamplerConfig, sampling)
@@ -101,7 +101,7 @@ def get_config(preset: str = "base"):
     schedule = dict(  # steps, batch, learning rate
         base=(20_000, 32, 5e-4) if gpu else (2_000, 8, 1e-3),
         coco=(450_000, 64, 2e-4),
-        skywatch=(20_000, 32, 5e-4) if gpu else (6_000, 8, 1e-3),
+        skywatch=(20_000, 32, 5e-4) if gpu else (5_000, 8, 1e-3),
         tiny=(20, 4, 1e-3),
     )
     steps, batch, lr = schedule[preset]

@@ -39,7 +39,7 @@ class FakeCOFNet:
         jax.debug.callback(note, x, t, ordered=True)
         self.mask = mask
         right = np.array([1, 0, 0, 0], np.float32)
-        boxes = self.boxes + self.drift * (t[:, None, None] / 1000) * right
+        boxes = self.boxes + self.drift * (t[..., None] / 1000) * right
         return Denoised([boxes], [jnp.asarray(self.logits)], x)
 
 

@@ -141,16 +141,20 @@ X = np.random.default_rng(0).normal(size=(2, 8, 4)).astype(np.float32)
 def test_noised_ground_truth_is_hidden_from_all_other_slots(batch):
     moved = X.copy()
     moved[:, 0] = 1
-    before, after = (denoised()(batch["image"], x, jnp.array([9, 9])) for x in (X, moved))
+    before, after = (denoised()(batch["image"], x, jnp.full((2, 8), 9)) for x in (X, moved))
     masked, open_ = (jnp.abs(a - b).max((0, 2)) for a, b in zip(before, after, strict=True))
     assert masked[0] > 0 and (masked[1:] == 0).all()
     assert (open_ > 0).all()
 
 
-def test_logits_depend_on_the_time_of_their_image(batch):
-    before, after = (denoised()(batch["image"], X, jnp.array([9, t]))[0] for t in (9, 500))
+def test_logits_depend_on_the_time_of_their_slot(batch):
+    early = np.full((2, 8), 9)
+    late = early.copy()
+    late[1, 0] = 500  # an aligned slot, whom nobody else sees
+    before, after = (denoised()(batch["image"], X, t)[0] for t in (early, late))
     np.testing.assert_array_equal(before[0], after[0])
-    assert (before[1] != after[1]).all()
+    np.testing.assert_array_equal(before[1, 1:], after[1, 1:])
+    assert (before[1, 0] != after[1, 0]).all()
 
 
 SAMPLERS = {

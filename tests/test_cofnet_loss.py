@@ -72,7 +72,7 @@ EXPECTED = {
 @functools.cache
 def refined(share):
     cfg = LossConfig(slots=SLOTS, classification=3.0, noise=0.5)
-    return compiled_refine(cfg)(jnp.full((2, 1, 1), share))
+    return compiled_refine(cfg)(jnp.full((2, 3, 1), share))
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def test_refine_loss_by_hand(part):
 
 def test_a_smaller_overlap_lets_poorer_boxes_learn_and_score():
     cfg = dataclasses.replace(SLOTS, overlap=0.3)
-    _, logs = compiled_refine(LossConfig(slots=cfg))(jnp.full((2, 1, 1), 0.9))
+    _, logs = compiled_refine(LossConfig(slots=cfg))(jnp.full((2, 3, 1), 0.9))
     boxes = [box(0.02) + 2 * box(0.1), box(0.02) + box(0.1) + box(0.04)]  # by round
     np.testing.assert_allclose(logs["box"], sum(boxes) / 3 / 2, rtol=RTOL)
     third = focal_of(overlap(0.1), 1)  # slot 1 in both rounds, slot 2 in the second
@@ -141,7 +141,7 @@ def test_noise_loss_by_hand():
 
 @pytest.fixture
 def parts_are_known(monkeypatch):
-    state = {"x": ROUNDS[0], "t": np.array([9, 99])}
+    state = {"x": ROUNDS[0], "t": np.array([[9] * 3, [99] * 3])}
     monkeypatch.setattr(loss, "dense_loss", lambda *_: (2.0, 3.0))
     monkeypatch.setattr(loss, "starting_boxes", lambda *_: (state, ROWS))
     monkeypatch.setattr(loss, "refine_loss", lambda *_: (5.0, {"box": 1.0}))
@@ -170,7 +170,8 @@ def test_without_the_refiner_the_dense_head_learns_alone(parts_are_known):
     assert not model.asked
 
 
-MIXED = SlotConfig(count=5, aligned=0.4, learned=0.2)
+MIXED = SlotConfig(count=5, aligned=0.4, learned=0.2, start=0.5)
+KINDS = {"aligned": slice(0, 2), "learned": slice(2, 3), "gaussian": slice(3, 5)}
 MANY = {name: np.concatenate([value[:1]] * 6) for name, value in BATCH.items()}
 
 
@@ -195,16 +196,38 @@ def test_slots_start_from_objects_then_proposals_then_noise():
 @pytest.mark.parametrize(
     ("skew", "objective", "limit"), [(1.0, "x0", SIGNAL), (2.0, "eps", np.inf)]
 )
-def test_slots_are_noised_to_the_time_of_their_image(skew, objective, limit):
+def test_slots_are_noised_to_their_times(skew, objective, limit):
     state, _ = start_of(skew, objective)
-    assert len(set(state["t"])) > 3
-    share = alpha_bar(state["t"])[:, None, None]
+    share = alpha_bar(state["t"])[..., None]
     x = np.sqrt(share) * state["x0"] + np.sqrt(1 - share) * state["noise"]
     assert np.abs(x).max() > SIGNAL
     np.testing.assert_allclose(state["x"], np.clip(x, -limit, limit), atol=1e-5)
 
 
+@functools.cache
+def times(**fields):
+    t = loss.slot_times(jax.random.key(3), 6, dataclasses.replace(MIXED, **fields))
+    return {kind: np.asarray(t)[:, of] for kind, of in KINDS.items()}
+
+
+def test_proposals_have_one_time_an_image_and_other_slots_another():
+    found = times()
+    np.testing.assert_array_equal(found["aligned"][:, 0], found["gaussian"][:, 0])
+    assert (found["aligned"][:, 0] != found["learned"][:, 0]).any()
+    for t in found.values():
+        assert (t == t[:, :1]).all() and len(set(t[:, 0])) > 3
+        assert (t >= 0).all() and (t < 1000).all()
+
+
 def test_skew_is_the_power_of_the_uniform_share_of_the_schedule():
-    even, skewed = (start_of(*at)[0]["t"] / 1000 for at in ((1.0, "x0"), (2.0, "eps")))
+    even, skewed = (times(skew=skew)["aligned"] / 1000 for skew in (1.0, 2.0))
     # Times are rounded down: the share of the first lies within 1/1000 above it.
     assert (skewed > even**2 - 0.001).all() and (skewed <= (even + 0.001) ** 2).all()
+
+
+def test_proposals_are_noised_up_to_their_start():
+    whole, tenth = (times(start=start) for start in (1.0, 0.1))
+    assert whole["learned"].max() > 100
+    np.testing.assert_array_equal(tenth["learned"], [[t // 10] for t in whole["learned"][:, 0]])
+    np.testing.assert_array_equal(tenth["aligned"], whole["aligned"])
+    assert (times(start=0.002)["learned"] < 2).all()

@@ -31,7 +31,7 @@ def test_pixels_are_normalised_by_the_mean_and_deviation_of_imagenet():
 
 @pytest.mark.parametrize("objective", ["x0", "eps"])
 def test_denoise_asks_the_refiner_at_its_time_and_tells_the_noise(objective):
-    t, mask = np.array([99, 499]), np.eye(3, dtype=bool)
+    t, mask = np.array([[99, 199, 499], [499, 99, 299]]), np.eye(3, dtype=bool)
     x, last = np.random.default_rng(0).normal(size=(2, 2, 3, 4)).astype(np.float32)
     answer = np.full((2, 3, 4), 0.4, np.float32)
     asked, levels = {}, [np.zeros((2, 2, 2, 8), np.float32)]
@@ -55,7 +55,7 @@ def test_denoise_asks_the_refiner_at_its_time_and_tells_the_noise(objective):
     np.testing.assert_allclose(asked["refiner"][0], boxes(x), atol=1e-6)
     np.testing.assert_array_equal(asked["refiner"][1], t)
     np.testing.assert_array_equal(asked["refiner"][2], mask)
-    share = alpha_bar(t)[:, None, None]
+    share = alpha_bar(t)[..., None]
     np.testing.assert_allclose(asked["spread"], np.sqrt(1 - share) / 4, rtol=1e-4)
     if objective == "x0":
         noise = (x - np.sqrt(share) * 2 * (2 * answer - 1)) / np.sqrt(1 - share)

@@ -70,7 +70,7 @@ def test_a_box_moves_by_its_size_and_stays_in_the_image():
 
 
 BOXES = np.random.default_rng(0).uniform(0.3, 0.6, (2, 3, 4)).astype(np.float32)
-SPREAD = np.full((2, 1, 1), 0.03, np.float32)
+SPREAD = np.full((2, 3, 1), 0.03, np.float32)
 LEVELS = [np.random.default_rng(1).normal(size=(2, 2, 2, WIDTH)).astype(np.float32)]
 
 
@@ -84,7 +84,7 @@ def test_a_round_starts_from_the_boxes_of_the_last_whose_gradient_stops_there():
 
         heads = [functools.partial(head, i=i) for i in range(2)]
         fake = SimpleNamespace(time=same, context=same, width=WIDTH, heads=heads)
-        return BoxRefiner.__call__(fake, BOXES, SPREAD, jnp.zeros(2), None, LEVELS, CANVAS)
+        return BoxRefiner.__call__(fake, BOXES, SPREAD, jnp.zeros((2, 3)), None, LEVELS, CANVAS)
 
     @jax.jit
     def run(deltas):

@@ -24,7 +24,7 @@ class Run(NamedTuple):
     """What the denoiser was asked at each step, and what came out."""
 
     x: np.ndarray  # [steps b n 4]
-    t: np.ndarray  # [steps b]
+    t: np.ndarray  # [steps b n]
     boxes: np.ndarray
     scores: np.ndarray
 
@@ -70,14 +70,14 @@ TIMES = {  # linspace from the first time to -1, without its end
 
 @pytest.mark.parametrize("cfg", TIMES)
 def test_times_fall_evenly_from_the_start(cfg):
-    np.testing.assert_array_equal(run(cfg).t, np.array(TIMES[cfg])[:, None].repeat(2, 1))
+    np.testing.assert_array_equal(run(cfg).t, np.full((2, 2, 3), TIMES[cfg]).T)
 
 
 @pytest.mark.parametrize("cfg", [config(), config(proposals="random")])
 def test_each_step_goes_on_from_where_ddim_leads(cfg):
     found = run(cfg)
-    for i, t_next in enumerate(found.t[1:, 0]):
-        expected, _ = ddim(found.x[i], found.t[i, 0], t_next)
+    for i, t_next in enumerate(found.t[1:, 0, 0]):
+        expected, _ = ddim(found.x[i], found.t[i, 0, 0], t_next)
         np.testing.assert_allclose(found.x[i + 1], expected, rtol=0, atol=ATOL)
 
 
@@ -85,7 +85,7 @@ def test_eta_adds_noise_of_its_share_of_the_posterior():
     units = []
     for eta in (0.5, 1.0):
         found = run(config(proposals="random", eta=eta))
-        mean, sigma = ddim(found.x[0], *found.t[:2, 0], eta)
+        mean, sigma = ddim(found.x[0], *found.t[:2, 0, 0], eta)
         units.append((found.x[1] - mean) / sigma)
     assert np.abs(units[0]).min() > 0
     np.testing.assert_allclose(units[0], units[1], atol=1e-4)  # ATOL over σ
@@ -102,14 +102,14 @@ def test_learned_proposals_are_noised_to_the_start_and_random_ones_are_noise():
     np.testing.assert_array_equal(noise[0], noise[1])
     for cfg in (config(), config(start=0.6)):
         found = run(cfg)
-        unit = unit_noise(found.x[0], PEAKS, found.t[0, 0])
+        unit = unit_noise(found.x[0], PEAKS, found.t[0, 0, 0])
         np.testing.assert_allclose(unit, noise, atol=4 * ATOL)  # over √(1-ᾱ), about a half
 
 
 @pytest.mark.parametrize("proposals", ["learned", "random"])
 def test_renewal_redraws_the_slots_that_score_less_around_their_proposals(proposals):
     found = run(config(proposals=proposals, renewal=0.5))
-    t, t_next = found.t[:2, 0]
+    t, t_next = found.t[:2, 0, 0]
     x = found.x[1]
     kept, _ = ddim(found.x[0], t, t_next)
     np.testing.assert_allclose(x[:, 0], kept[:, 0], rtol=0, atol=ATOL)

@@ -103,6 +103,8 @@ def test_quality_is_the_iou_and_nothing_under_the_floor():
         (dict(assigner="greedy"), "greedy"),
         (dict(aligned=0.8, learned=0.4), "exceed 1"),
         (dict(skew=0.0), "skew=0.0"),
+        (dict(start=0.0), "start=0.0"),
+        (dict(start=1.5), "start=1.5"),
         (dict(overlap=1.0), "overlap=1.0"),
     ],
 )

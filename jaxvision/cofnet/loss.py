@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxvision.cofnet import diffusion
@@ -55,14 +56,12 @@ def detection_loss(model: COFNet, batch, rngs: nnx.Rngs, *, cfg: LossConfig):
 
 def starting_boxes(model: COFNet, fields, batch, key: jax.Array, cfg: SlotConfig):
     """Noised training slots: the state (x, x0, noise, t, alpha_bar) and the aligned rows."""
-    b = batch["image"].shape[0]
+    b, rest = batch["image"].shape[0], cfg.count - cfg.n_aligned - cfg.n_learned
     times, placeholder, unit = jax.random.split(key, 3)
-    share = jax.random.uniform(times, (b,)) ** cfg.skew
-    t = jnp.minimum(share * diffusion.STEPS, diffusion.STEPS - 1).astype(jnp.int32)
+    t = slot_times(times, b, cfg)
     rows = repeat_cyclically(batch["valid"], cfg.n_aligned)
     own = jnp.take_along_axis(batch["boxes"], rows[..., None], axis=1)
     learned, _ = proposals(fields.dense, model.shapes, max(cfg.n_learned, 1))
-    rest = cfg.count - cfg.n_aligned - cfg.n_learned
     boxes = jnp.concatenate(
         [own, learned[:, : cfg.n_learned], gaussian_boxes(placeholder, (b, rest))], axis=1
     )
@@ -73,6 +72,15 @@ def starting_boxes(model: COFNet, fields, batch, key: jax.Array, cfg: SlotConfig
     if model.cfg.objective == "x0":
         x = jnp.clip(x, -model.cfg.signal, model.cfg.signal)
     return {"x": x, "x0": x0, "noise": noise, "t": t, "alpha_bar": alpha_bar}, rows
+
+
+def slot_times(key: jax.Array, batch: int, cfg: SlotConfig) -> jax.Array:
+    """Integer times `[b n]`: of an image, one for the learned slots and one for the others."""
+    learned, others = jax.random.uniform(key, (2, batch, 1))
+    slot = np.arange(cfg.count)
+    is_learned = (slot >= cfg.n_aligned) & (slot < cfg.n_aligned + cfg.n_learned)
+    share = jnp.where(is_learned, learned * cfg.start, others**cfg.skew)
+    return jnp.minimum(share * diffusion.STEPS, diffusion.STEPS - 1).astype(jnp.int32)
 
 
 def refine_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
@@ -103,7 +111,8 @@ def refine_loss(model: COFNet, out, state, rows, batch, cfg: LossConfig):
         class_total += jnp.where(counted, focal, 0).sum() / count
     rounds = len(out.boxes)
     x0 = diffusion.encode(out.boxes[-1][:, :aligned], model.cfg.signal)
-    snr = state["alpha_bar"] / (1 - state["alpha_bar"])
+    alpha_bar = state["alpha_bar"][:, :aligned]
+    snr = alpha_bar / (1 - alpha_bar)
     # ε̂ - ε = √snr (x0 - x̂0), so that the min-SNR weight of the loss on ε is min(snr, cap) on x0.
     error = jnp.minimum(snr, cfg.min_snr) * (x0 - state["x0"][:, :aligned]) ** 2
     noise = jnp.where(has_object, error.mean(-1), 0).sum() / jnp.maximum(has_object.sum(), 1)

@@ -122,12 +122,12 @@ class COFNet(nnx.Module):
         return Fields(levels, self.dense(grids))
 
     def alpha_bar(self, t: jax.Array) -> jax.Array:
-        """ᾱ at integer times; 1 for t < 0, where nothing is noise: `[b] -> [b 1 1]`."""
+        """ᾱ at integer times; 1 for t < 0, where nothing is noise: `[*] -> [* 1]`."""
         table = jnp.asarray(diffusion.schedule(self.cfg.schedule))
-        return jnp.where(t >= 0, table[jnp.maximum(t, 0)], 1.0)[..., None, None]
+        return jnp.where(t >= 0, table[jnp.maximum(t, 0)], 1.0)[..., None]
 
     def denoise(self, fields: Fields, x: jax.Array, t: jax.Array, mask=None) -> Denoised:
-        """State `x [b n 4]` at times `t [b]` -> predicted boxes, logits and noise.
+        """State `x [b n 4]` at times `t [b n]` -> predicted boxes, logits and noise.
 
         `mask [n n]` says which slot attends to which; without, each to all.
         """
@@ -141,10 +141,10 @@ class COFNet(nnx.Module):
             return Denoised(boxes, logits, diffusion.noise_of(x, x0, alpha_bar))
         x0 = diffusion.start_of(x, last, alpha_bar)
         box = diffusion.decode(x0, signal)
-        clear = jnp.zeros((x.shape[0], self.cfg.width), jnp.dtype(self.cfg.dtype))
+        clear = jnp.zeros((*t.shape, self.cfg.width), jnp.dtype(self.cfg.dtype))
         read = (
             jax.lax.stop_gradient(box),
-            jnp.zeros((x.shape[0], 1, 1)),
+            jnp.zeros_like(spread),
             clear,
             *at[:2],
             fields.levels[-1].reshape(x.shape[0], -1, self.cfg.width),

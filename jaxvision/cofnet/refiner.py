@@ -76,13 +76,14 @@ class RefinerHead(nnx.Module):
     def __call__(self, slots, boxes, spread, time, neck, levels, context, canvas, mask=None):
         """-> slots `[b n d]`, deltas `[b n 4]`, logits `[b n k]`; `mask [n n]`, query by key.
 
-        `spread [b 1 1]` is the standard deviation of the boxes' noise, in sides of the image.
+        `spread [b n 1]` is the standard deviation of each box's noise, in sides of the image,
+        `time [b n d]` the embedding of its time.
         """
         b, n, _ = boxes.shape
         region = self.look(boxes, spread, neck, levels, canvas)  # [b n p d]
         embedded = self.embed(fourier_features(boxes * 2 - 1, self.bands))
         slots = embedded if slots is None else slots + embedded
-        gain, offset = jnp.split(self.time(time)[:, None], 2, axis=-1)
+        gain, offset = jnp.split(self.time(time), 2, axis=-1)
         slots = slots * (1 + gain) + offset + self.read(region.reshape(b, n, -1))
         slots += self.cross(self.norms[0](slots), region, context)
         slots += self.self_attention(self.norms[1](slots), mask=mask)
@@ -146,9 +147,9 @@ class BoxRefiner(nnx.Module):
         self.width = width
 
     def __call__(self, boxes, spread, t, neck, levels, canvas, mask=None):
-        """`boxes [b n 4]` (centres), `t [b]` -> each round's boxes and logits, the last delta.
+        """`boxes [b n 4]` (centres), `t [b n]` -> each round's boxes and logits, the last delta.
 
-        `spread [b 1 1]` is the standard deviation of the boxes' noise at t.
+        `spread [b n 1]` is the standard deviation of the boxes' noise at t.
         """
         time = self.time(sinusoidal(t, self.width))
         coarse = levels[-1]

@@ -91,22 +91,22 @@ def sample(model: COFNet, fields: Fields, key: jax.Array, *, cfg: SamplerConfig)
     def step(x, inputs):
         t, t_next, key = inputs
         again, unit = jax.random.split(key)
-        out = model.denoise(fields, x, jnp.full((b,), t))
+        out = model.denoise(fields, x, jnp.full((b, n), t))
         boxes, scores = out.boxes[-1], nnx.sigmoid(out.logits[-1])
         if cfg.restart:
-            return fresh(again, times[:1]), (boxes, scores)
-        now, then = model.alpha_bar(t[None]), model.alpha_bar(t_next[None])
+            return fresh(again, times[0]), (boxes, scores)
+        now, then = model.alpha_bar(t), model.alpha_bar(t_next)
         x0 = diffusion.encode(boxes, signal)
         noise = jax.random.normal(unit, x.shape[1:]) if cfg.eta else None
         x = diffusion.ddim_step(x, x0, now, then, eta=cfg.eta, fresh=noise)
         if cfg.renewal:
             weak = scores.max(-1, keepdims=True) < cfg.renewal
-            x = jnp.where(weak, fresh(again, t_next[None]), x)
+            x = jnp.where(weak, fresh(again, t_next), x)
         return x, (boxes, scores)
 
     begin, each = jax.random.split(key)
     keys = jax.random.split(each, cfg.steps)
-    _, (boxes, scores) = jax.lax.scan(step, fresh(begin, times[:1]), (times[:-1], times[1:], keys))
+    _, (boxes, scores) = jax.lax.scan(step, fresh(begin, times[0]), (times[:-1], times[1:], keys))
     if learned and cfg.trust and not cfg.renewal:  # a renewed slot has left its proposal
         scores = scores ** (1 - cfg.trust) * prior[None] ** cfg.trust
     if not (cfg.ensemble or cfg.restart):

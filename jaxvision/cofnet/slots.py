@@ -27,9 +27,11 @@ class SlotConfig:
     """Shares of the training slots, and how the unaligned ones find an object.
 
     `aligned` slots are noised ground truth, repeated in turn; `learned` are the dense head's
-    proposals, noised alike, because inference starts from those; the rest are Gaussian. Times are
-    drawn as u^`skew`, u uniform: 1 is uniform, more looks oftener at little noise, which small
-    objects need (at a tenth of the cosine schedule the centre is already off by 4 % of the image).
+    proposals, because inference starts from those; the rest are Gaussian. Times are
+    shares of the schedule with u uniform: one an image drawn as u^`skew` (1 is uniform, more looks
+    oftener at little noise, which small objects need: at a tenth of the cosine schedule the centre
+    is already off by 4 % of the image), and one for the learned slots, u·`start`: they learn where
+    `sampler.start` lets them begin.
     `assigner` is for the last two kinds: "iou" takes the object that the predicted box overlaps by
     more than `overlap`, "hungarian" one slot an object, "dynamic_k" several. A box learns to score
     its IoU, and nothing where that is less than `overlap`: 0.5 keeps poor boxes out, but of tiny
@@ -40,6 +42,7 @@ class SlotConfig:
     aligned: float = 0.5
     learned: float = 0.25
     skew: float = 1.0
+    start: float = 0.3
     assigner: str = "iou"
     overlap: float = 0.5
 
@@ -52,6 +55,8 @@ class SlotConfig:
             raise ValueError(f"slots: aligned {self.aligned} + learned {self.learned} exceed 1")
         if not 0 < self.overlap < 1:
             raise ValueError(f"slots.overlap={self.overlap} must be between 0 and 1")
+        if not 0 < self.start <= 1:
+            raise ValueError(f"slots.start={self.start} must be above 0 and at most 1")
         if self.skew <= 0:
             raise ValueError(f"slots.skew={self.skew} must be above 0")
 

@@ -11,7 +11,7 @@ MANY = 0.1  # share of faulty boxes from which it is no accident
 FEW_EXAMPLES = 20
 CELLS = 2  # cells of the finest feature map that a box should span
 CROWDED, MOSTLY_EMPTY, TOO_MANY_SMALL = 0.2, 0.5, 0.2
-MANY_OBJECTS = 32  # half of the training slots of configs/cofnet.py:skywatch without a GPU
+MANY_OBJECTS = 16  # a quarter of the training slots of configs/cofnet.py:skywatch without a GPU
 
 Size = tuple[int, int]  # height, width
 
