@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from jaxvision.fonts import font_for
 
 Colour = tuple[int, int, int]
 
@@ -195,7 +196,7 @@ def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=512)
 def _text(text: str, size: int, colour: Colour, widest: int) -> np.ndarray:
     """A strip of `colour` with `text` in black or white, at most `widest` pixels: `[h w 3]`."""
-    font = _font(size)
+    font = _font(font_for(text), size)
     pad = max(1, size // 6)
     while len(text) > 1 and font.getlength(text) + 2 * pad > widest:
         text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
@@ -212,6 +213,5 @@ def _text(text: str, size: int, colour: Colour, widest: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=32)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib carries: Latin, Greek, Cyrillic and Arabic in any size."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
+def _font(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)

@@ -1,13 +1,16 @@
 """The picture of an evaluation: precision over recall, confusion between classes, AP by size."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxvision.draw import class_colour
+from jaxvision.fonts import families
 from jaxvision.metrics.detection import CocoScores
 
 CURVES = 12  # classes drawn one by one; more would hide one another
@@ -19,16 +22,19 @@ def report_figure(
 ) -> None:
     """Writes a PNG; `counts [k+1 k+1]` is the confusion matrix at detection score `score`."""
     seen = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
+    family = families(list(names))
     names = [name.replace("$", r"\$") for name in names]  # no formulas
     shown = np.union1d(seen, [len(names)])  # classes without objects and detections say nothing
     side = float(np.clip(4 + 0.22 * len(shown), 5, 14))
-    figure = Figure(figsize=(6 + side + 4, side), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    curves, matrix, sizes = figure.subplots(1, 3, width_ratios=(6, side, 4))
-    _draw_curves(curves, scores, names)
-    _draw_matrix(matrix, [*names, "nothing"], counts, shown, score)
-    _draw_sizes(sizes, scores)
-    figure.savefig(path)
+    with matplotlib.rc_context({"font.family": family}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # told by families()
+        figure = Figure(figsize=(6 + side + 4, side), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
+        curves, matrix, sizes = figure.subplots(1, 3, width_ratios=(6, side, 4))
+        _draw_curves(curves, scores, names)
+        _draw_matrix(matrix, [*names, "nothing"], counts, shown, score)
+        _draw_sizes(sizes, scores)
+        figure.savefig(path)
 
 
 def _draw_curves(axes, scores: CocoScores, names: Sequence[str]) -> None:
