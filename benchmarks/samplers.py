@@ -3,8 +3,9 @@
     uv run python benchmarks/samplers.py --workdir=runs/cofnet-base [--config.data.…=… …]
 
 All on the run's own validation images (or those that the overrides name) with one checkpoint.
-`random` starts from Gaussian boxes, `restart` draws fresh ones at each step. Prints mAP, mAP50,
-mAP75, small-object mAP and AP50 of each class; writes
+`K` steps start from proposals at the latest time that these were trained at (loss.slots.start),
+`random` from Gaussian boxes at the last time; `restart` draws fresh ones at each step. Prints mAP,
+mAP50, mAP75, small-object mAP and AP50 of each class; writes
 benchmarks/results/samplers-<name of the workdir>.json.
 """
 
@@ -24,13 +25,18 @@ from jaxvision.step import build as build_program
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("mAP", "mAP50", "mAP75", "mAP_small")
-SAMPLERS = {
-    "dense head": {"steps": 0},
-    **{f"K={k}": {"steps": k} for k in (1, 2, 4, 8)},
-    **{f"random K={k}": {"steps": k, "proposals": "random"} for k in (1, 2, 4, 8)},
-    **{f"restart K={k}": {"steps": k, "proposals": "random", "restart": True} for k in (2, 4, 8)},
-    "ensemble K=4": {"steps": 4, "ensemble": True},
-}
+
+
+def samplers(config: ConfigDict) -> dict[str, dict[str, Any]]:
+    """Changes of `config.sampler` by name."""
+    far, random = {"start": config.loss.slots.start}, {"proposals": "random"}
+    return {
+        "dense head": {"steps": 0},
+        "as configured": {},
+        **{f"K={k}": {"steps": k, **far} for k in (1, 2, 4, 8)},
+        **{f"random K={k}": {"steps": k, **random} for k in (1, 2, 4, 8)},
+        **{f"restart K={k}": {"steps": k, **random, "restart": True} for k in (2, 4, 8)},
+    }
 
 
 def measure(config: ConfigDict, workdir: Path, changes: Mapping[str, Any]) -> dict[str, float]:
@@ -42,7 +48,7 @@ def measure(config: ConfigDict, workdir: Path, changes: Mapping[str, Any]) -> di
     stage = build(config).stages["detect"]
     program, mesh = build_program(stage), sharding.make_mesh({"data": -1})
     state = loop.restore_state(stage, workdir)
-    name = "-".join(f"{k}={v}" for k, v in changes.items())
+    name = "-".join(f"{k}={v}" for k, v in changes.items()) or "as-configured"
     found = loop.evaluate(
         stage, "val", program, state, mesh, directory=workdir / "samplers" / name
     )  # fmt: skip
@@ -65,7 +71,7 @@ def main() -> None:
     args, overrides = parser.parse_known_args()
     config = settings.override(settings.read(args.workdir), overrides)
     rows = {}
-    for name, changes in SAMPLERS.items():
+    for name, changes in samplers(config).items():
         rows[name] = measure(config, args.workdir, changes)
         print(name, f"mAP {rows[name]['mAP']:.3f}  mAP50 {rows[name]['mAP50']:.3f}", flush=True)
     print(table(rows))

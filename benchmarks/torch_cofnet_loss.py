@@ -15,9 +15,10 @@ from jaxvision.losses.boxes import EPSILON
 
 
 class Draws(NamedTuple):
-    """Times `[b n]`, placeholder boxes `[b rest 4]` and noise `[b n 4]` of one loss."""
+    """Times `[b n]`, first objects `[b 1]`, placeholder boxes `[b rest 4]`, noise `[b n 4]`."""
 
     t: torch.Tensor
+    begin: torch.Tensor
     boxes: torch.Tensor
     noise: torch.Tensor
 
@@ -42,7 +43,7 @@ def draw(cfg: LossConfig, batch: int) -> Draws:
     t = (share * diffusion.STEPS).clamp(max=diffusion.STEPS - 1).long()
     boxes = torch.randn(batch, rest, 4) / 6 + 0.5
     boxes[..., 2:].clamp_(min=1e-2)
-    return Draws(t, boxes, torch.randn(batch, slots.count, 4))
+    return Draws(t, torch.rand(batch, 1), boxes, torch.randn(batch, slots.count, 4))
 
 
 def detection_loss(model: COFNet, batch, draws: Draws, cfg: LossConfig):
@@ -77,7 +78,9 @@ def alpha_bars(name):
 def starting_boxes(model, head, batch, draws, cfg) -> Slots:
     valid, signal = batch["valid"], model.cfg.signal
     order = (~valid).to(torch.uint8).argsort(dim=1, stable=True)
-    rows = order.gather(1, torch.arange(cfg.n_aligned) % valid.sum(1, keepdim=True).clamp(min=1))
+    number = valid.sum(1, keepdim=True).clamp(min=1)
+    turn = torch.arange(cfg.n_aligned) + (draws.begin * number).long()
+    rows = order.gather(1, turn % number)
     learned = proposals(head, model.shapes, max(cfg.n_learned, 1))[:, : cfg.n_learned]
     boxes = torch.cat([rows_of(batch["boxes"], rows), learned, draws.boxes], 1)
     x0 = (boxes * 2 - 1) * signal
@@ -171,6 +174,14 @@ def dense_targets(batch, shapes, canvas):
     return size.argmin(-1), positive, positive | ~in_crowd.any(-1)
 
 
+@torch.no_grad()
+def in_crowd(boxes, objects, crowd):
+    corners = to_corners(boxes)
+    inside, _ = overlap_of(corners[:, :, None], objects[:, None])
+    area = (corners[..., 2:] - corners[..., :2]).clamp(min=0).prod(-1)
+    return ((inside / (area[..., None] + EPSILON) >= 0.5) & crowd[:, None]).any(-1)
+
+
 def refine_loss(all_boxes, all_logits, slots, batch, cfg, signal):
     aligned = cfg.slots.n_aligned
     has_object = batch["valid"].any(1, keepdim=True).expand_as(slots.rows)
@@ -188,7 +199,9 @@ def refine_loss(all_boxes, all_logits, slots, batch, cfg, signal):
             targets = quality[..., None] * F.one_hot(label, logits.shape[-1])
             count = positive.sum().clamp(min=1)
         box_total = box_total + torch.where(positive, box_loss(boxes, target), 0).sum() / count
-        class_total = class_total + quality_focal_loss(logits, targets).sum() / count
+        counted = positive | ~in_crowd(boxes, objects, batch["crowd"])
+        focal = quality_focal_loss(logits, targets).sum(-1)
+        class_total = class_total + torch.where(counted, focal, 0).sum() / count
     rounds = len(all_boxes)
     x0 = (all_boxes[-1][:, :aligned] * 2 - 1) * signal
     alpha_bar = slots.alpha_bar[:, :aligned]

@@ -60,7 +60,7 @@ def cores() -> list[int]:
 
 
 def example_batch(size: tuple[int, int], batch: int, rows: int) -> dict[str, np.ndarray]:
-    """Random images with 3 to 12 boxes of 8 to 100 pixels, and a crowd region in the first."""
+    """Random images with 3 to 12 boxes of 8 to 100 pixels, and a large crowd in the first."""
     rng = np.random.default_rng(0)
     count = rng.integers(3, 13, batch)
     valid = np.arange(rows) < count[:, None]
@@ -68,6 +68,7 @@ def example_batch(size: tuple[int, int], batch: int, rows: int) -> dict[str, np.
     crowd[0, count[0]] = True
     pixels = np.exp(rng.uniform(np.log(8), np.log(100), (batch, rows, 1)))
     side = pixels * np.exp(rng.uniform(-0.4, 0.4, (batch, rows, 2))) / size[::-1]
+    side = np.where(crowd[..., None], 0.7, np.minimum(side, 0.9))
     center = rng.uniform(side / 2, 1 - side / 2)
     boxes = np.concatenate([center, side], -1) * (valid | crowd)[..., None]
     return {

@@ -46,10 +46,10 @@ def reference(cfg: CofnetConfig, loss: LossConfig, params, batch, optimizer) -> 
         model = nnx.merge(graph, params, {})
         fields = model.encode(batch["image"])
         key = nnx.Rngs(7).slots()  # as detection_loss draws it
-        state, _ = ours.starting_boxes(model, fields, batch, key, loss.slots)
+        state, rows = ours.starting_boxes(model, fields, batch, key, loss.slots)
         return (
             fields.dense,
-            state,
+            state | {"rows": rows},
             model.denoise(fields, state["x"], state["t"], attention_mask(loss.slots)),
         )
 
@@ -74,7 +74,10 @@ def differences(
     batch = as_tensors(batch)
     x0, noise, t = (torch.tensor(np.asarray(expected.state[k])) for k in ("x0", "noise", "t"))
     first = loss.slots.n_aligned + loss.slots.n_learned
-    draws = Draws(t.long(), (x0[:, first:] / model.cfg.signal + 1) / 2, noise)
+    rows = torch.tensor(np.asarray(expected.state["rows"]))
+    number = batch["valid"].sum(1, keepdim=True).clamp(min=1)
+    begin = (rows[:, :1] + 0.5) / number  # valid rows come first
+    draws = Draws(t.long(), begin, (x0[:, first:] / model.cfg.signal + 1) / 2, noise)
     levels, head = model.encode(batch["image"])
     slots = starting_boxes(model, head, batch, draws, loss.slots)
     boxes, logits = model.denoise(levels, slots.x, slots.t, mask_of(loss.slots))

@@ -24,7 +24,7 @@ def get_config(preset: str = "base"):
     config.run = ("detect",)
     config.onnx = ("model.backbone.scan.backend=reference",)
 
-    small = dict(  # 0.7 million parameters; convolutions at /4 and /8, scans at /16 and /32
+    small = dict(  # 0.9 million parameters; convolutions at /4 and /8, scans at /16 and /32
         backbone=dict(
             dims=(32, 48, 96, 128),
             depths=(1, 1, 2, 1),
@@ -73,8 +73,8 @@ def get_config(preset: str = "base"):
     learning, sampling = dict(count=slots), dict(slots=boxes)
     if preset != "coco":  # small objects
         # Noise at a twentieth of the schedule already moves a centre by 2 % of the picture; the
-        # proposals are better than that. Two steps from there are as good as more.
-        learning |= dict(aligned=0.25, learned=0.5, skew=3.0, start=0.002, overlap=0.3)
+        # proposals are better than that. Two steps from near them are as good as more.
+        learning |= dict(aligned=0.25, learned=0.5, skew=3.0, start=0.01, overlap=0.3)
         sampling |= dict(steps=2, start=0.002, trust=0.5)
     config.loss = fields_of(LossConfig, dict(slots=learning))
     config.sampler = fields_of(SamplerConfig, sampling)

@@ -61,6 +61,26 @@ def test_bfloat16_compute_keeps_float32_parameters():
 def test_config_names_a_wrong_mixer():
     with pytest.raises(ValueError, match="'mamba' is neither"):
         BackboneConfig(mixers=("mamba",) * 4)
+    for wrong in (dict(dims=(8, 0, 8, 8)), dict(depths=(1, -1, 1, 1)), dict(mlp=0)):
+        with pytest.raises(ValueError, match="must be 1 or more"):
+            BackboneConfig(**wrong)
+    with pytest.raises(ValueError, match="at least one"):
+        BackboneConfig(dims=(), depths=(), mixers=())
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (dict(state=0), "scan.state=0"),
+        (dict(expand=0), "scan.expand=0"),
+        (dict(orders=()), "must be some of"),
+        (dict(orders=("row", "diagnoal")), "diagnoal"),
+        (dict(backend="cuda"), "'cuda' is none of"),
+    ],
+)
+def test_scan_config_names_what_is_wrong(fields, named):
+    with pytest.raises(ValueError, match=named):
+        ScanConfig(**fields)
 
 
 def test_each_group_of_channels_has_its_own_order():

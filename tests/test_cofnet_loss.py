@@ -72,7 +72,12 @@ EXPECTED = {
 @functools.cache
 def refined(share):
     cfg = LossConfig(slots=SLOTS, classification=3.0, noise=0.5)
-    return compiled_refine(cfg)(jnp.full((2, 3, 1), share))
+    return compiled_refine(cfg)(alpha_bars(share))
+
+
+def alpha_bars(share):
+    """`[b n 1]`: `share` for the aligned slots, another for the last."""
+    return jnp.broadcast_to(jnp.array([share, share, 0.5])[:, None], (2, 3, 1))
 
 
 @functools.cache
@@ -104,7 +109,7 @@ def test_refine_loss_by_hand(part):
 
 def test_a_smaller_overlap_lets_poorer_boxes_learn_and_score():
     cfg = dataclasses.replace(SLOTS, overlap=0.3)
-    _, logs = compiled_refine(LossConfig(slots=cfg))(jnp.full((2, 3, 1), 0.9))
+    _, logs = compiled_refine(LossConfig(slots=cfg))(alpha_bars(0.9))
     boxes = [box(0.02) + 2 * box(0.1), box(0.02) + box(0.1) + box(0.04)]  # by round
     np.testing.assert_allclose(logs["box"], sum(boxes) / 3 / 2, rtol=RTOL)
     third = focal_of(overlap(0.1), 1)  # slot 1 in both rounds, slot 2 in the second
@@ -120,6 +125,12 @@ def test_the_noise_loss_of_x0_weighs_by_the_capped_signal_to_noise_ratio(share, 
     np.testing.assert_allclose(logs["noise"], weight * error, rtol=RTOL)
     total = EXPECTED["box"] + 3 * EXPECTED["class"] + 0.5 * weight * error
     np.testing.assert_allclose(value, total, rtol=RTOL)
+
+
+@pytest.mark.parametrize("name", ["dense", "classification", "noise", "min_snr"])
+def test_negative_weights_are_refused(name):
+    with pytest.raises(ValueError, match=f"loss.{name}=-1.0 must be 0 or more"):
+        LossConfig(**{name: -1.0})
 
 
 def test_noise_loss_by_hand():
@@ -186,9 +197,9 @@ def start_of(skew, objective):
 
 def test_slots_start_from_objects_then_proposals_then_noise():
     state, rows = start_of(1.0, "x0")
-    np.testing.assert_array_equal(rows, [[0, 1]] * 6)
+    assert {tuple(row) for row in rows.tolist()} == {(0, 1), (1, 0)}  # begun with either
     boxes = (state["x0"] / SIGNAL + 1) / 2
-    np.testing.assert_allclose(boxes[:, :2], [OBJECTS] * 6, atol=1e-6)
+    np.testing.assert_allclose(boxes[:, :2], OBJECTS[rows], atol=1e-6)
     np.testing.assert_allclose(boxes[:, 2], [[0.2] * 4] * 6, atol=1e-6)
     assert (boxes[0, 3:] != boxes[1, 3:]).all()
 
@@ -198,6 +209,7 @@ def test_slots_start_from_objects_then_proposals_then_noise():
 )
 def test_slots_are_noised_to_their_times(skew, objective, limit):
     state, _ = start_of(skew, objective)
+    assert (state["t"][:, KINDS["learned"]] < 500).all() and state["t"].max() >= 500
     share = alpha_bar(state["t"])[..., None]
     x = np.sqrt(share) * state["x0"] + np.sqrt(1 - share) * state["noise"]
     assert np.abs(x).max() > SIGNAL

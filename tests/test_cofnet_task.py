@@ -34,6 +34,10 @@ WRONG = {
     "model.size=(0, 0)": r"model.size \(0, 0\) must be .height, width., multiples .* 32",
     "model.size=(64,)": r"model.size=\(64,\) must have 2 entries",
     "loss.slots.count=0": "slots.count=0 must be at least 1",
+    "loss.slots.start=0.001": "sampler.start=0.002 is later than loss.slots.start=0.001",
+    "sampler.start=0.001": "leaves 1 of 1000 times to sampler.steps=2: start from 0.002",
+    "model.objective='eps' --config.loss.slots.aligned=0.0": "'eps' learns from aligned slots",
+    "model.objective='eps' --config.loss.slots.assigner='hungarian'": "assigner='hungarian' cannot",
     "predict.score=2.0": "predict.score=2.0 must be from 0 to 1",
     "predict.tile=-3": "predict.tile=-3 must be at least 0",
     "predict.batch=0": "predict.batch=0 must be at least 1",
@@ -46,8 +50,9 @@ WRONG = {
 def test_a_bad_setting_is_named_before_anything_is_read(setting):
     config = settings.load(f"{CONFIG}:tiny")
     config.data.root, config.data.names = "unread", ("airplane", "meteorite")
+    flags = [f"--config.{one}" for one in setting.replace("'", "").split(" --config.")]
     with pytest.raises(ValueError, match=WRONG[setting]):
-        launch.build(settings.override(config, [f"--config.{setting.replace(chr(39), '')}"]))
+        launch.build(settings.override(config, flags))
 
 
 def test_results_carry_the_ids_of_the_data_set(tmp_path, compiles_once):

@@ -101,4 +101,8 @@ def test_fpn_reads_the_nearest_level_and_keeps_the_interface(features):
     near = fpn.query(levels, points, jnp.array([0.3]))  # 0.9 levels up: level 1
     np.testing.assert_allclose(near, sample(levels[1], points), atol=1e-6)
     assert run(fpn, features, jnp.linspace(0, 1, 100)).shape == (2, 100, 16)
+    own = run(fpn, features, jnp.array([[0.0, 1.0], [1.0, 0.0]]))  # each image's own scales
+    fine, *_, coarse = (level.mean((1, 2)) for level in levels)
+    np.testing.assert_allclose(own[0], [fine[0], coarse[0]], atol=1e-5)
+    np.testing.assert_allclose(own[1], [coarse[1], fine[1]], atol=1e-5)
     assert fpn.grid(levels, 2) is levels[2]

@@ -202,4 +202,4 @@ def test_crowded_images(root):
     name = next(i["file_name"] for i in data["images"] if i["id"] == 3)
     assert finding.level == WARN and f"up to {own} objects in an image ({name})" in finding.text
     room = -(-own // 8) * 8
-    assert f"slots.count={2 * room}" in finding.mend and f"needs {room}" in finding.mend
+    assert f"slots.count={4 * room}" in finding.mend and f"needs {room}" in finding.mend

@@ -48,6 +48,8 @@ def test_a_small_box_sees_some_of_its_surroundings():
 def test_a_box_looks_as_far_as_noise_may_have_moved_it_and_as_coarsely():
     boxes = np.float32([[[0.5, 0.5, 0.125, 0.25]]] * 2)  # 32 pixels: level 1 of three
     read = look(boxes, np.float32([0, 0.05])[:, None, None])
+    beside = look(np.concatenate([boxes[:1], boxes[1:]], 1), np.float32([0, 0.05])[None, :, None])
+    np.testing.assert_array_equal(beside[0], read[:, 0])  # each box by its own noise
     wide, high = 0.125 * MARGIN + 0.2, 0.25 * MARGIN + 0.2
     np.testing.assert_allclose(np.ptp(read[1, 0, :, :2], axis=0), [wide / 2, high / 2], atol=1e-6)
     level = np.log2(np.sqrt(wide * 256 * high * 128) / MARGIN / 16)
@@ -70,7 +72,7 @@ def test_a_box_moves_by_its_size_and_stays_in_the_image():
 
 
 BOXES = np.random.default_rng(0).uniform(0.3, 0.6, (2, 3, 4)).astype(np.float32)
-SPREAD = np.full((2, 3, 1), 0.03, np.float32)
+SPREAD = np.linspace(0.01, 0.06, 6, dtype=np.float32).reshape(2, 3, 1)
 LEVELS = [np.random.default_rng(1).normal(size=(2, 2, 2, WIDTH)).astype(np.float32)]
 
 

@@ -73,6 +73,20 @@ def test_times_fall_evenly_from_the_start(cfg):
     np.testing.assert_array_equal(run(cfg).t, np.full((2, 2, 3), TIMES[cfg]).T)
 
 
+@pytest.mark.parametrize(("steps", "start"), [(2, 0.002), (8, 0.008), (8, 0.01), (5, 0.007)])
+def test_no_time_comes_twice_and_none_is_without_noise(steps, start):
+    t = run(SamplerConfig(steps=steps, slots=2, start=start)).t[:, 0, 0]
+    assert len(t) == steps and (np.diff(t) < 0).all() and t[-1] >= 0
+    assert t[0] == round(1000 * start) - 1
+
+
+def test_more_steps_than_times_are_refused():
+    with pytest.raises(ValueError, match="leaves 2 of 1000 times to sampler.steps=4: .* 0.004 at"):
+        SamplerConfig(steps=4, start=0.002)
+    SamplerConfig(steps=4, start=0.002, proposals="random")
+    SamplerConfig(steps=0, start=0.0001)
+
+
 @pytest.mark.parametrize("cfg", [config(), config(proposals="random")])
 def test_each_step_goes_on_from_where_ddim_leads(cfg):
     found = run(cfg)

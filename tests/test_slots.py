@@ -18,15 +18,30 @@ OBJECTS = {
 
 def test_ground_truth_is_repeated_in_turn_and_skips_padding():
     valid = jnp.array([[True, False, True], [False, False, False]])
-    rows = slots.repeat_cyclically(valid, 5)
+    rows = slots.repeat_cyclically(valid, 5, jnp.array([[0.49], [0.9]]))
     np.testing.assert_array_equal(rows[0], [0, 2, 0, 2, 0])
     assert (rows[1] < 3).all()
 
 
-def test_aligned_slots_are_seen_by_themselves_alone():
-    mask = slots.attention_mask(SlotConfig(count=4, aligned=0.5, learned=0.25))
-    expected = [[1, 0, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]]
+def test_repetition_begins_with_any_object_so_that_all_have_their_turn():
+    valid = jnp.array([[False, True, True, True, True]] * 5)
+    begin = jnp.array([[0.0], [0.26], [0.51], [0.76], [0.99]])
+    rows = slots.repeat_cyclically(valid, 3, begin)
+    expected = [[1, 2, 3], [2, 3, 4], [3, 4, 1], [4, 1, 2], [4, 1, 2]]
+    np.testing.assert_array_equal(rows, expected)
+
+
+def test_aligned_slots_are_seen_by_themselves_alone_and_proposals_by_proposals():
+    mask = slots.attention_mask(SlotConfig(count=6, aligned=1 / 3, learned=1 / 3))
+    expected = [[1, 0, 0, 0, 1, 1], [0, 1, 0, 0, 1, 1]]  # aligned
+    expected += [[0, 0, 1, 1, 0, 0]] * 2 + [[0, 0, 0, 0, 1, 1]] * 2
     np.testing.assert_array_equal(mask, np.array(expected, bool))
+
+
+def test_rounded_shares_never_exceed_the_slots():
+    cfg = SlotConfig(count=3, aligned=0.5, learned=0.5)
+    np.testing.assert_array_equal(cfg.kinds, [0, 0, 1])
+    np.testing.assert_array_equal(SlotConfig(count=4).kinds, [0, 0, 1, 2])
 
 
 def test_iou_assigner_takes_the_object_that_is_half_covered():
@@ -101,7 +116,9 @@ def test_quality_is_the_iou_and_nothing_under_the_floor():
     ("fields", "named"),
     [
         (dict(assigner="greedy"), "greedy"),
-        (dict(aligned=0.8, learned=0.4), "exceed 1"),
+        (dict(aligned=0.8, learned=0.4), "shares of at most 1 together"),
+        (dict(aligned=-0.5), "aligned=-0.5"),
+        (dict(aligned=1.0, learned=0.0, assigner="hungarian"), "all are aligned"),
         (dict(skew=0.0), "skew=0.0"),
         (dict(start=0.0), "start=0.0"),
         (dict(start=1.5), "start=1.5"),

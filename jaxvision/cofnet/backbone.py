@@ -33,6 +33,11 @@ class BackboneConfig:
             raise ValueError(
                 f"dims {self.dims}, depths {self.depths}, mixers {self.mixers} differ in length"
             )
+        if not self.dims or min(*self.dims, *self.depths, self.mlp) < 1:
+            raise ValueError(
+                f"backbone.dims {self.dims}, depths {self.depths} and mlp={self.mlp} must be 1 or "
+                "more, and the dims at least one"
+            )
         for mixer in self.mixers:
             if mixer not in ("scan", "conv"):
                 raise ValueError(f"backbone.mixers: {mixer!r} is neither 'scan' nor 'conv'")

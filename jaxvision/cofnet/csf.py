@@ -160,8 +160,8 @@ class FeaturePyramid(nnx.Module):
         self, features: Sequence[jax.Array], scales: jax.Array, points: jax.Array | None = None
     ) -> jax.Array:
         """As `ContinuousScaleField.__call__`."""
-        levels = self.levels(features)
+        levels, scales = self.levels(features), jnp.atleast_1d(scales)
         if points is None:
             levels = [level.mean((1, 2), keepdims=True) for level in levels]
-            points = jnp.full((levels[0].shape[0], jnp.size(scales), 2), 0.5)
-        return self.query(levels, points, jnp.atleast_1d(scales))
+            points = jnp.full((levels[0].shape[0], jnp.shape(scales)[-1], 2), 0.5)
+        return self.query(levels, points, scales)

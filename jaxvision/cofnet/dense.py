@@ -2,7 +2,7 @@
 
 It is the seed's "standard detection head" and the one-shot arm of the ablation, and its peaks are
 the learned proposals that the diffusion refines. Anchor-free as in FCOS (Tian et al. 2019): a cell
-answers for objects whose centre it holds and whose size suits its level.
+answers for objects whose centre is in it or beside it and whose size suits its level.
 """
 
 from collections.abc import Mapping, Sequence
@@ -133,7 +133,6 @@ def dense_loss(
     count = jnp.maximum(positive.sum(), 1)
     classification = quality_focal_loss(head["logits"], targets).sum(-1)
     regression = box_loss(head["boxes"], target)
-    # A small box is as hard as a large one: weigh by the IoU loss's own scale, not by its area.
     return (
         jnp.where(counted, classification, 0).sum() / count,
         jnp.where(positive, regression, 0).sum() / count,

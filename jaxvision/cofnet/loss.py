@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from jaxvision.cofnet import diffusion
@@ -28,7 +27,8 @@ class LossConfig:
     """Weights of the parts; with `refine` 0 the dense head learns alone.
 
     `noise` weighs the seed's loss on ε, for aligned slots only, and `min_snr` caps its
-    signal-to-noise weight (Hang et al. 2023, eq. 8).
+    signal-to-noise weight (Hang et al. 2023, eq. 8); with the objective "eps" that loss is all
+    there is, and weighs 1.
     """
 
     slots: SlotConfig = SlotConfig()
@@ -37,6 +37,11 @@ class LossConfig:
     classification: float = 2.0
     noise: float = 0.2
     min_snr: float = 5.0
+
+    def __post_init__(self):
+        for name in ("dense", "refine", "classification", "noise", "min_snr"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"loss.{name}={getattr(self, name)} must be 0 or more")
 
 
 def detection_loss(model: COFNet, batch, rngs: nnx.Rngs, *, cfg: LossConfig):
@@ -57,9 +62,9 @@ def detection_loss(model: COFNet, batch, rngs: nnx.Rngs, *, cfg: LossConfig):
 def starting_boxes(model: COFNet, fields, batch, key: jax.Array, cfg: SlotConfig):
     """Noised training slots: the state (x, x0, noise, t, alpha_bar) and the aligned rows."""
     b, rest = batch["image"].shape[0], cfg.count - cfg.n_aligned - cfg.n_learned
-    times, placeholder, unit = jax.random.split(key, 3)
+    times, first, placeholder, unit = jax.random.split(key, 4)
     t = slot_times(times, b, cfg)
-    rows = repeat_cyclically(batch["valid"], cfg.n_aligned)
+    rows = repeat_cyclically(batch["valid"], cfg.n_aligned, jax.random.uniform(first, (b, 1)))
     own = jnp.take_along_axis(batch["boxes"], rows[..., None], axis=1)
     learned, _ = proposals(fields.dense, model.shapes, max(cfg.n_learned, 1))
     boxes = jnp.concatenate(
@@ -77,9 +82,7 @@ def starting_boxes(model: COFNet, fields, batch, key: jax.Array, cfg: SlotConfig
 def slot_times(key: jax.Array, batch: int, cfg: SlotConfig) -> jax.Array:
     """Integer times `[b n]`: of an image, one for the learned slots and one for the others."""
     learned, others = jax.random.uniform(key, (2, batch, 1))
-    slot = np.arange(cfg.count)
-    is_learned = (slot >= cfg.n_aligned) & (slot < cfg.n_aligned + cfg.n_learned)
-    share = jnp.where(is_learned, learned * cfg.start, others**cfg.skew)
+    share = jnp.where(cfg.kinds == 1, learned * cfg.start, others**cfg.skew)
     return jnp.minimum(share * diffusion.STEPS, diffusion.STEPS - 1).astype(jnp.int32)
 
 

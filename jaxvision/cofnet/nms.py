@@ -27,8 +27,9 @@ def select(
 ) -> dict[str, jax.Array]:
     """The best detections of a batch: `boxes [b n 4]` corners, `scores [b n k]` -> `[b top]`.
 
-    Only the `candidates` best pairs of box and class enter NMS. Returns boxes `[b top 4]`, scores
-    `[b top]` descending with 0 for empty slots, labels int32 `[b top]`. A box may be taken once for
+    Only the `candidates` best pairs of box and class enter NMS; where they are fewer than `top`, so
+    are the rows. Returns boxes `[b top 4]`, scores `[b top]` descending with 0 for empty slots,
+    labels int32 `[b top]`. A box may be taken once for
     each class, as COCO's evaluation permits.
     """
     n, k = scores.shape[1:]

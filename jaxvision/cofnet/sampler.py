@@ -20,9 +20,10 @@ class SamplerConfig:
     """How boxes are sampled; all of it may change at test time without training again.
 
     `steps` 0 returns the dense head's own boxes. `proposals` "learned" starts from the dense head's
-    peaks noised to time `start` (a share of the schedule), "random" from Gaussian boxes at the last
-    time. `restart` draws fresh random boxes at each step, all at the last time, and pools them: the
-    control that shows what DDIM adds.
+    peaks noised to time `start`, a share of the schedule up to `loss.slots.start`, which is as far
+    as training went; "random" starts from Gaussian boxes at the last time. `restart` draws fresh
+    random boxes at each step, all at the last time, and pools them: the control that shows what
+    DDIM adds.
     `renewal` > 0 replaces boxes that score less than it by fresh ones between steps. `ensemble`
     pools the boxes of all steps, the last among them. `trust` mixes in the proposal's own class
     score, as score^(1-trust) · proposal^trust.
@@ -47,6 +48,11 @@ class SamplerConfig:
             raise ValueError(
                 f"sampler: steps={self.steps}, slots={self.slots}, start={self.start} out of range"
             )
+        if self.proposals == "learned" and self.times < self.steps:
+            raise ValueError(
+                f"sampler.start={self.start} leaves {self.times} of {diffusion.STEPS} times to "
+                f"sampler.steps={self.steps}: start from {self.steps / diffusion.STEPS} at least"
+            )
         for name in ("eta", "renewal", "trust", "nms"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"sampler.{name}={getattr(self, name)} must be from 0 to 1")
@@ -55,11 +61,20 @@ class SamplerConfig:
         if self.restart and self.proposals != "random":
             raise ValueError("sampler.restart draws random boxes: set sampler.proposals=random")
 
+    @property
+    def times(self) -> int:
+        """How many times of the schedule lie between the first and 0, both counted."""
+        share = self.start if self.proposals == "learned" else 1.0
+        return round(share * diffusion.STEPS)
+
 
 def detect(
     model: COFNet, images: jax.Array, key: jax.Array, *, cfg: SamplerConfig
 ) -> dict[str, jax.Array]:
-    """Images uint8 `[b h w 3]` -> boxes `[b top 4]` corners in [0, 1], scores, labels."""
+    """Images uint8 `[b h w 3]` -> boxes `[b top 4]` corners in [0, 1], scores, labels.
+
+    See `select`; there are fewer than `cfg.top` where all slots and classes together are fewer.
+    """
     fields = model.encode(images)
     if cfg.steps == 0:
         boxes, scores = proposals(fields.dense, model.shapes, cfg.slots)
@@ -74,10 +89,9 @@ def sample(model: COFNet, fields: Fields, key: jax.Array, *, cfg: SamplerConfig)
     """Boxes `[b n 4]` (centres) and class scores `[b n k]` after `cfg.steps` DDIM steps."""
     b, signal, n = fields.levels[0].shape[0], model.cfg.signal, cfg.slots
     learned = cfg.proposals == "learned"
-    first = round(cfg.start * diffusion.STEPS) - 1 if learned else diffusion.STEPS - 1
-    times = jnp.round(jnp.linspace(first, -1, cfg.steps + 1)).astype(jnp.int32)
+    times = jnp.round(jnp.linspace(cfg.times - 1, -1, cfg.steps + 1)).astype(jnp.int32)
     if cfg.restart:
-        times = jnp.full_like(times, first)
+        times = jnp.full_like(times, cfg.times - 1)
     if learned:
         boxes, prior = proposals(fields.dense, model.shapes, n)
         origin = diffusion.encode(boxes, signal)

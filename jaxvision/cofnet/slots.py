@@ -51,8 +51,13 @@ class SlotConfig:
             raise ValueError(f"slots.assigner {self.assigner!r} is none of {ASSIGNERS}")
         if self.count < 1:
             raise ValueError(f"slots.count={self.count} must be at least 1")
-        if self.aligned < 0 or self.learned < 0 or self.aligned + self.learned > 1:
-            raise ValueError(f"slots: aligned {self.aligned} + learned {self.learned} exceed 1")
+        if min(self.aligned, self.learned) < 0 or self.aligned + self.learned > 1:
+            raise ValueError(
+                f"slots.aligned={self.aligned} and slots.learned={self.learned} must be shares of "
+                "at most 1 together"
+            )
+        if self.assigner != "iou" and self.n_aligned == self.count:
+            raise ValueError(f"slots.assigner {self.assigner!r} has nothing to do: all are aligned")
         if not 0 < self.overlap < 1:
             raise ValueError(f"slots.overlap={self.overlap} must be between 0 and 1")
         if not 0 < self.start <= 1:
@@ -66,26 +71,39 @@ class SlotConfig:
 
     @property
     def n_learned(self) -> int:
-        return round(self.count * self.learned)
+        return min(round(self.count * self.learned), self.count - self.n_aligned)
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """What each slot is, in their order: 0 aligned, 1 learned, 2 Gaussian; int `[n]`."""
+        rest = self.count - self.n_aligned - self.n_learned
+        return np.repeat([0, 1, 2], [self.n_aligned, self.n_learned, rest])
 
 
 def attention_mask(cfg: SlotConfig) -> np.ndarray:
     """Which slot may attend to which in training: bool `[n n]`, query by key.
 
-    An aligned slot sees itself and the unaligned ones, and nobody else sees it. Otherwise the
-    noised copies of one object would give it away by their mean, which no picture offers at test
-    time: the refiner then learns to average boxes instead of looking (Li et al. 2022, DN-DETR,
-    section 4.4, masks its denoising groups for the same reason).
+    An aligned slot sees itself and the Gaussian ones, and nobody else sees it. Otherwise the noised
+    copies of one object would give it away by their mean, which no picture offers at test time: the
+    refiner then learns to average boxes instead of looking (Li et al. 2022, DN-DETR, section 4.4,
+    masks its denoising groups for the same reason). Learned slots and Gaussian ones, which are at
+    other times, see their own kind alone, as in sampling.
     """
-    unaligned = np.arange(cfg.count) >= cfg.n_aligned
-    return unaligned[None, :] | np.eye(cfg.count, dtype=bool)
+    of, seen = cfg.kinds[:, None], cfg.kinds[None, :]
+    same = (of == seen) & (of > 0)
+    return same | ((of == 0) & (seen == 2)) | np.eye(cfg.count, dtype=bool)
 
 
-def repeat_cyclically(valid: jax.Array, count: int) -> jax.Array:
-    """Rows of the valid objects in turn: bool `[b m]` -> int `[b count]` (0 if there are none)."""
+def repeat_cyclically(valid: jax.Array, count: int, begin: jax.Array) -> jax.Array:
+    """Rows of the valid objects in turn: bool `[b m]` -> int `[b count]` (0 if there are none).
+
+    `begin [b 1]` in [0, 1) says with which: drawn anew each time, it lets all have their turn where
+    there are more than `count`.
+    """
     order = jnp.argsort(~valid, axis=1, stable=True)
     number = jnp.maximum(valid.sum(1, keepdims=True), 1)
-    return jnp.take_along_axis(order, jnp.arange(count)[None] % number, axis=1)
+    turn = jnp.arange(count)[None] + (begin * number).astype(jnp.int32)
+    return jnp.take_along_axis(order, turn % number, axis=1)
 
 
 def gaussian_boxes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

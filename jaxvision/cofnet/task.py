@@ -57,6 +57,7 @@ def build(config: ConfigDict) -> Experiment:
     model = configs.from_config(CofnetConfig, config.model, path="model.", classes=len(data.names))
     loss = configs.from_config(LossConfig, config.loss, path="loss.")
     sampler = configs.from_config(SamplerConfig, config.sampler, path="sampler.")
+    _check_together(model, loss, sampler)
     stages = {
         name: _stage(name, config, data, model=model, loss=loss, sampler=sampler)
         for name in config.run
@@ -83,6 +84,20 @@ def build(config: ConfigDict) -> Experiment:
 
     example = {"image": np.zeros((1, *size, 3), np.uint8)}
     return Experiment(stages=stages, predict=predict, forward=forward, example=example)
+
+
+def _check_together(model: CofnetConfig, loss: LossConfig, sampler: SamplerConfig) -> None:
+    slots, starts = loss.slots, sampler.proposals == "learned" and sampler.steps > 0
+    if starts and sampler.start > slots.start:
+        raise ValueError(
+            f"sampler.start={sampler.start} is later than loss.slots.start={slots.start}, up to "
+            "which proposals learn: lower the first, or raise the second and train"
+        )
+    if model.objective == "eps" and (slots.assigner != "iou" or not slots.n_aligned):
+        raise ValueError(
+            f"model.objective 'eps' learns from aligned slots, and assigns by 'iou': slots.aligned="
+            f"{slots.aligned}, slots.assigner={slots.assigner!r} cannot be trained"
+        )
 
 
 def _stage(

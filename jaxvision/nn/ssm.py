@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxvision_kernels import selective_scan, to_grid, to_sequence
+from jaxvision_kernels import BACKENDS, SCAN_ORDERS, selective_scan, to_grid, to_sequence
 
 from jaxvision.nn.conv import DepthwiseConv
 
@@ -23,6 +23,15 @@ class ScanConfig:
     expand: int = 2
     orders: tuple[str, ...] = ("row", "column", "row_reversed", "column_reversed")
     backend: str = "auto"
+
+    def __post_init__(self):
+        for name in ("state", "expand"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"scan.{name}={getattr(self, name)} must be at least 1")
+        if not self.orders or set(self.orders) - set(SCAN_ORDERS):
+            raise ValueError(f"scan.orders {self.orders} must be some of {SCAN_ORDERS}")
+        if self.backend not in ("auto", *BACKENDS):
+            raise ValueError(f"scan.backend {self.backend!r} is none of {('auto', *BACKENDS)}")
 
 
 def to_orders(x: jax.Array, orders: tuple[str, ...]) -> jax.Array:

@@ -135,7 +135,7 @@ def _most(table: Table) -> Finding:
         return Finding(OK, "objects", text)
     room = boxes_needed(most)
     mend = (
-        f"the refiner learns from all at once with --config.loss.slots.count={2 * room}; where "
+        f"the refiner learns from all at once with --config.loss.slots.count={4 * room}; where "
         f"data.max_boxes is set, training needs {room}"
     )
     return Finding(WARN, "objects", f"{text}, more than {MANY_OBJECTS}", mend)
