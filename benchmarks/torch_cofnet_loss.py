@@ -35,13 +35,11 @@ class Slots(NamedTuple):
 
 def draw(cfg: LossConfig, batch: int) -> Draws:
     slots = cfg.slots
-    rest = slots.count - slots.n_aligned - slots.n_learned
     learned, others = torch.rand(2, batch, 1)
-    kinds = (others**slots.skew, learned * slots.start, others**slots.skew)
-    counts = (slots.n_aligned, slots.n_learned, rest)
-    share = torch.cat([u.expand(-1, n) for u, n in zip(kinds, counts, strict=True)], 1)
+    is_learned = torch.from_numpy(slots.kinds == 1)
+    share = torch.where(is_learned, learned * slots.start, others**slots.skew)
     t = (share * diffusion.STEPS).clamp(max=diffusion.STEPS - 1).long()
-    boxes = torch.randn(batch, rest, 4) / 6 + 0.5
+    boxes = torch.randn(batch, int((slots.kinds == 2).sum()), 4) / 6 + 0.5
     boxes[..., 2:].clamp_(min=1e-2)
     return Draws(t, torch.rand(batch, 1), boxes, torch.randn(batch, slots.count, 4))
 

@@ -58,7 +58,7 @@ def test_bfloat16_compute_keeps_float32_parameters():
     assert run(backbone, jnp.zeros((1, 16, 16, 3)))[0].dtype == jnp.bfloat16
 
 
-def test_config_names_a_wrong_mixer():
+def test_config_names_what_is_wrong():
     with pytest.raises(ValueError, match="'mamba' is neither"):
         BackboneConfig(mixers=("mamba",) * 4)
     for wrong in (dict(dims=(8, 0, 8, 8)), dict(depths=(1, -1, 1, 1)), dict(mlp=0)):
