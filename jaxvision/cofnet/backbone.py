@@ -44,6 +44,11 @@ class BackboneConfig:
         if self.stem not in ("conv", "patch"):
             raise ValueError(f"backbone.stem {self.stem!r} is neither 'conv' nor 'patch'")
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels to a cell, of each map; height and width must divide by the last."""
+        return tuple(4 * 2**i for i in range(len(self.dims)))
+
 
 class ConvBlock(nnx.Module):
     """Pre-norm residual block of two 3×3 convolutions: `[b h w c] -> [b h w c]`."""
@@ -118,15 +123,11 @@ class MambaBackbone(nnx.Module):
         )
         self.norms = nnx.List([norm(dim) for dim in cfg.dims])
 
-    @property
-    def stride(self) -> int:
-        """What height and width must divide by."""
-        return 4 * 2 ** (len(self.cfg.dims) - 1)
-
     def __call__(self, images: jax.Array) -> list[jax.Array]:
         h, w = images.shape[1:3]
-        if h % self.stride or w % self.stride:
-            raise ValueError(f"image size {h}×{w} is not a multiple of {self.stride}")
+        stride = self.cfg.strides[-1]
+        if h % stride or w % stride:
+            raise ValueError(f"image size {h}×{w} is not a multiple of {stride}")
         x = self.stem(images)
         run = nnx.remat(lambda block, x: block(x)) if self.cfg.remat else lambda block, x: block(x)
         maps = []

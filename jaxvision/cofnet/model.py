@@ -64,7 +64,7 @@ class CofnetConfig:
             raise ValueError(f"model.classes={self.classes}: a detector needs at least one class")
         if self.dtype not in DTYPES:
             raise ValueError(f"model.dtype {self.dtype!r} is none of {DTYPES}")
-        stride = 4 * 2 ** (len(self.backbone.dims) - 1)
+        stride = self.backbone.strides[-1]
         if any(side < stride or side % stride for side in self.size):
             raise ValueError(
                 f"model.size {self.size} must be (height, width), multiples of the last stride, "
@@ -109,8 +109,8 @@ class COFNet(nnx.Module):
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """Height and width of each level."""
-        strides = [4 * 2**i for i in range(len(self.cfg.backbone.dims))]
-        return [(self.cfg.size[0] // s, self.cfg.size[1] // s) for s in strides]
+        height, width = self.cfg.size
+        return [(height // s, width // s) for s in self.cfg.backbone.strides]
 
     def encode(self, images: jax.Array) -> Fields:
         """uint8 `[b h w 3]` of the configured size -> `Fields`."""
