@@ -6,7 +6,14 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxvision_kernels import BACKENDS, SCAN_ORDERS, selective_scan, to_grid, to_sequence
+from jaxvision_kernels import (
+    BACKENDS,
+    SCAN_ORDERS,
+    check_order,
+    selective_scan,
+    to_grid,
+    to_sequence,
+)
 
 from jaxvision.nn.conv import DepthwiseConv
 
@@ -28,8 +35,10 @@ class ScanConfig:
         for name in ("state", "expand"):
             if getattr(self, name) < 1:
                 raise ValueError(f"scan.{name}={getattr(self, name)} must be at least 1")
-        if not self.orders or set(self.orders) - set(SCAN_ORDERS):
-            raise ValueError(f"scan.orders {self.orders} must be some of {SCAN_ORDERS}")
+        if not self.orders:
+            raise ValueError(f"scan.orders is empty; name some of {SCAN_ORDERS}")
+        for name in self.orders:
+            check_order(name)
         if self.backend not in ("auto", *BACKENDS):
             raise ValueError(f"scan.backend {self.backend!r} is none of {('auto', *BACKENDS)}")
 

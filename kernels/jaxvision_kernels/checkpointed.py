@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvision_kernels import layout
+from jaxvision_kernels.operands import widen
 
 
 def scan(u, dt, A, B, C, h0, keep, *, reverse: bool, chunk: int) -> tuple[jax.Array, jax.Array]:
@@ -26,7 +27,7 @@ def scan(u, dt, A, B, C, h0, keep, *, reverse: bool, chunk: int) -> tuple[jax.Ar
 
     def step(h, xs):
         x, keep = xs
-        x = {k: layout.split(v.astype(jnp.float32), groups) for k, v in x.items()} | fixed
+        x = {k: layout.split(widen(v), groups) for k, v in x.items()} | fixed
         h = layout.advance(h, x["dt"] * x["u"], x["dt"], A, x["B"], keep)
         return h, layout.inner(h, x["C"])
 

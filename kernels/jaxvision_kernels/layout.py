@@ -9,6 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxvision_kernels.operands import widen
+
 dot = functools.partial(jnp.einsum, precision="highest")  # float32 sums also where TF32 is default
 
 
@@ -27,12 +29,12 @@ def to_groups(A, B, C, h0, shape):
 
     def weight(w):
         if w.ndim == 2:
-            return by_state(w.astype(jnp.float32))[None, None]
+            return by_state(widen(w))[None, None]
         if w.ndim == 3:
             return jnp.tile(w, (1, 1, groups))
         return jnp.repeat(w, groups // w.shape[2], axis=2).reshape(*w.shape[:2], -1)
 
-    h0 = jnp.zeros((b, *A.shape), jnp.float32) if h0 is None else h0.astype(jnp.float32)
+    h0 = jnp.zeros((b, *A.shape), A.dtype) if h0 is None else h0.astype(A.dtype)
     return by_state(A), weight(B), weight(C), by_state(h0)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16)
 
 
-def check(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids) -> None:
+def check(u, delta, A, B, C, D, z, delta_bias, h0) -> None:
     """Raises `ValueError`, naming argument and mend, for shapes and dtypes that do not fit."""
     if u.ndim != 3:
         raise ValueError(f"u has shape {u.shape}; selective_scan takes [b l d], channels last")
@@ -17,44 +17,59 @@ def check(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids) -> None:
         raise ValueError(f"u of shape {u.shape} has no time steps")
     if A.ndim != 2 or A.shape[0] != d or A.shape[1] == 0:
         raise ValueError(f"A has shape {A.shape}; with u {u.shape} it must be [d n] = ({d}, n)")
-    if jnp.iscomplexobj(A):
-        raise ValueError(f"A is {A.dtype}: complex A is not supported; pass a real A")
     n = A.shape[1]
-    _expect("delta", delta, {"[b l d]": u.shape})
+    expect("delta", delta, {"[b l d]": u.shape})
     for name, w in (("B", B), ("C", C)):
         groups = w.shape[2] if w.ndim == 4 else 1
         if groups == 0 or d % groups:
             raise ValueError(f"{name} has {groups} groups, which do not divide u's {d} channels")
         varying = {"[b l n]": (b, length, n), "[b l g n]": (b, length, groups, n)}
-        _expect(name, w, {**varying, "[d n]": (d, n)})
-    _expect("D", D, {"[d]": (d,)})
-    _expect("delta_bias", delta_bias, {"[d]": (d,)})
-    _expect("z", z, {"[b l d]": u.shape})
-    _expect("h0", h0, {"[b d n]": (b, d, n)})
-    named = {"u": u, "delta": delta, "A": A, "B": B, "C": C}
-    named |= {"D": D, "z": z, "delta_bias": delta_bias, "h0": h0}
-    for name, x in named.items():
-        if x is not None and x.dtype not in FLOATS:
-            raise ValueError(f"{name} is {x.dtype}; cast it to float32, bfloat16 or float16")
-    _expect("segment_ids", segment_ids, {"[b l]": (b, length)})
-    if segment_ids is not None and not jnp.issubdtype(segment_ids.dtype, jnp.integer):
-        raise ValueError(f"segment_ids is {segment_ids.dtype}; it must hold integers")
+        expect(name, w, {**varying, "[d n]": (d, n)})
+    expect("D", D, {"[d]": (d,)})
+    expect("delta_bias", delta_bias, {"[d]": (d,)})
+    expect("z", z, {"[b l d]": u.shape})
+    expect("h0", h0, {"[b d n]": (b, d, n)})
+    expect_float({"u": u, "delta": delta, "D": D, "z": z, "delta_bias": delta_bias})
+    for name, x in {"A": A, "B": B, "C": C, "h0": h0}.items():
+        if x is not None and x.dtype == jnp.complex64:
+            if A.dtype != jnp.complex64:
+                raise ValueError(f"{name} is complex64 and A is {A.dtype}; make both complex64")
+        else:
+            expect_float({name: x})
 
 
-def _expect(name: str, x, forms: dict[str, tuple[int, ...]]) -> None:
+def expect(name: str, x, forms: dict[str, tuple[int, ...]]) -> None:
+    """Raises `ValueError` for an array that is there and has none of these shapes."""
     if x is not None and x.shape not in forms.values():
         wanted = " or ".join(f"{form} = {shape}" for form, shape in forms.items())
         raise ValueError(f"{name} has shape {x.shape}; it must be {wanted}")
 
 
-def kept_states(segment_ids: jax.Array | None, reverse: bool) -> jax.Array | None:
-    """`[b l]` float32: 0 where the state is cleared, before a segment's first step, else 1."""
-    if segment_ids is None:
-        return None
-    ids = segment_ids
-    same = (ids[:, 1:] == ids[:, :-1]).astype(jnp.float32)
-    edge = jnp.ones((ids.shape[0], 1), jnp.float32)
-    return jnp.concatenate([same, edge] if reverse else [edge, same], axis=1)
+def expect_float(named: dict[str, jax.Array | None]) -> None:
+    """Raises `ValueError` for an array whose dtype the kernels do not read."""
+    for name, x in named.items():
+        if x is not None and x.dtype not in FLOATS:
+            raise ValueError(f"{name} is {x.dtype}; cast it to float32, bfloat16 or float16")
+
+
+def step_sizes(delta, delta_bias, softplus: bool) -> jax.Array:
+    """`dt = delta + delta_bias` in float32, through softplus if asked for."""
+    dt = delta.astype(jnp.float32)
+    if delta_bias is not None:
+        dt = dt + delta_bias.astype(jnp.float32)
+    return jax.nn.softplus(dt) if softplus else dt  # in float32 equal to PyTorch's, linear above 20
+
+
+def positive_steps(chunk: int) -> int:
+    """`chunk` itself, if it is a whole number of steps."""
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f"chunk={chunk!r} must be a whole number of steps, 1 or more")
+    return chunk
+
+
+def widen(x: jax.Array) -> jax.Array:
+    """Float32, or complex64 if x is complex: what states and sums are kept in."""
+    return x.astype(jnp.complex64 if jnp.iscomplexobj(x) else jnp.float32)
 
 
 def chunk_length(length: int, chunk: int | None) -> int:
@@ -64,9 +79,7 @@ def chunk_length(length: int, chunk: int | None) -> int:
     the sum's flat minimum the lower side is the kinder to caches.
     """
     if chunk is not None:
-        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-            raise ValueError(f"chunk={chunk!r} must be a whole number of steps, 1 or more")
-        return min(chunk, length)
+        return min(positive_steps(chunk), length)
     target = math.sqrt(length / 2)
     near = range(max(1, round(target / 2)), round(target * 2) + 1)
     return min(near, key=lambda k: (-length % k, abs(math.log(k / target))))

@@ -4,23 +4,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvision_kernels.operands import per_channel, with_groups
+from jaxvision_kernels.operands import per_channel, widen, with_groups
 
 
 def scan(u, dt, A, B, C, h0, keep, *, reverse: bool) -> tuple[jax.Array, jax.Array]:
     """u, dt `[b l d]`, A `[d n]`, h0 `[b d n]`, keep `[b l]` -> y `[b l d]`, last state `[b d n]`.
 
-    Its gradient keeps every state: O(b l d n) memory.
+    A complex A makes both results complex. Its gradient keeps every state: O(b l d n) memory.
     """
     b, length, d = u.shape
-    h0 = jnp.zeros((b, *A.shape), jnp.float32) if h0 is None else h0.astype(jnp.float32)
+    h0 = jnp.zeros((b, *A.shape), A.dtype) if h0 is None else h0.astype(A.dtype)
     operands = {"u": u, "dt": dt, "B": with_groups(B), "C": with_groups(C)}
     operands |= {} if keep is None else {"keep": keep}
     moving = {k: jnp.swapaxes(x, 0, 1) for k, x in operands.items() if x.shape[1] == length}
     fixed = {k: x[:, 0] for k, x in operands.items() if x.shape[1] != length}
 
     def step(h, x):
-        x = {k: v.astype(jnp.float32) for k, v in {**fixed, **x}.items()}
+        x = {k: widen(v) for k, v in {**fixed, **x}.items()}
         if keep is not None:
             h = x["keep"][:, None, None] * h
         B, C = per_channel(x["B"], d), per_channel(x["C"], d)

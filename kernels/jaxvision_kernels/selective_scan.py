@@ -1,17 +1,23 @@
 """The selective scan of Mamba (S6), channels last, with a choice of backends."""
 
+import functools
+import importlib.util
+import logging
+
 import jax
 import jax.numpy as jnp
 
-from jaxvision_kernels import associative, checkpointed, operands, reference, xla
+from jaxvision_kernels import associative, checkpointed, operands, reference, segments, xla
 
-BACKENDS = {
+PLAIN = {
     "reference": reference.scan,
     "associative": associative.scan,
     "scan": checkpointed.scan,
     "xla": xla.scan,
 }
 CHUNKED = ("scan", "xla")
+BACKENDS = (*PLAIN, "pallas")
+log = logging.getLogger(__name__)
 
 
 def selective_scan(
@@ -40,7 +46,8 @@ def selective_scan(
 
     Args:
       u, delta, z: `[b l d]`, float32, bfloat16 or float16 in any mix.
-      A: `[d n]` real.
+      A: `[d n]`, float or complex64. A complex state stands for itself and its conjugate: y is then
+        `2 Re <C, h> + D u`, B and C may be complex64, and so are h0 and the last state.
       B, C: `[b l n]`; or `[b l g n]`, where each of g groups serves d / g neighbouring channels; or
         `[d n]`, constant in time. B and C need not have the same form.
       D, delta_bias: `[d]`.
@@ -51,38 +58,102 @@ def selective_scan(
         the order of u.
       segment_ids: integers `[b l]`; the state is cleared wherever the id differs from that of the
         step scanned before, so packed sequences do not see one another. h0 enters the first one.
-      backend: "xla" (what "auto" means: fast on a CPU, O(b l d) memory, no forward mode), "scan"
-        (that memory too, forward mode and second derivatives, ONNX on its own), "associative"
-        (parallel in time, O(b l d n) memory) or "reference" (a plain `lax.scan`).
+      backend: "xla" (fast on a CPU, O(b l d) memory, no forward mode), "pallas" (NVIDIA GPUs of
+        compute capability 8.0 and later, that memory too), "scan" (that memory too, forward mode
+        and second derivatives, ONNX on its own), "associative" (parallel in time, O(b l d n)
+        memory) or "reference" (a plain `lax.scan`). "auto" is "pallas" where JAX's default device
+        is such a GPU, else "xla", and says in the log which and why; what it chooses when tracing
+        on one machine is what runs on another.
       chunk: steps between two kept states, of the backends "xla" and "scan"; near sqrt(l) if None.
 
     Returns:
       `[b l d]` in the dtype of `u`, with `return_last_state` a pair.
     """
+    y, state = scan_as(
+        None,
+        u,
+        delta,
+        A,
+        B,
+        C,
+        D,
+        z,
+        delta_bias,
+        delta_softplus,
+        h0=h0,
+        reverse=reverse,
+        segment_ids=segment_ids,
+        backend=backend,
+        chunk=chunk,
+    )
+    return (y, state) if return_last_state else y
+
+
+def scan_as(
+    dtype,
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D=None,
+    z=None,
+    delta_bias=None,
+    delta_softplus=False,
+    *,
+    h0=None,
+    reverse=False,
+    segment_ids=None,
+    backend="auto",
+    chunk=None,
+) -> tuple[jax.Array, jax.Array]:
+    """`selective_scan`'s y in `dtype`, by default u's, rounded once, and its last state."""
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend={backend!r} is none of {('auto', *BACKENDS)}")
-    backend = "xla" if backend == "auto" else backend
-    if chunk is not None and backend not in CHUNKED:
-        raise ValueError(f"chunk={chunk} has no meaning for backend={backend!r}; leave it out")
     u, delta, A, B, C, D, z, delta_bias, h0, segment_ids = (
         None if x is None else jnp.asarray(x)
         for x in (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
     )
-    operands.check(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    operands.check(u, delta, A, B, C, D, z, delta_bias, h0)
+    segments.check(segment_ids, u.shape[:2])
+    if backend == "auto":
+        backend = automatic(complex_states=jnp.iscomplexobj(A))
+    if chunk is not None and backend not in CHUNKED:
+        raise ValueError(f"chunk={chunk} has no meaning for backend={backend!r}; leave it out")
+    dtype = u.dtype if dtype is None else dtype
+    keep = segments.kept(segment_ids, reverse)
 
-    dt = delta.astype(jnp.float32)
-    if delta_bias is not None:
-        dt = dt + delta_bias.astype(jnp.float32)
-    if delta_softplus:
-        dt = jax.nn.softplus(dt)  # in float32 equal to PyTorch's, which is linear above 20
-    keep = operands.kept_states(segment_ids, reverse)
+    if backend == "pallas":
+        from jaxvision_kernels import pallas_triton
+
+        options = dict(softplus=delta_softplus, reverse=reverse, dtype=dtype)
+        return pallas_triton.scan(u, delta, A, B, C, D, z, delta_bias, h0, keep, **options)
+
+    dt = operands.step_sizes(delta, delta_bias, delta_softplus)
     extra = {"chunk": operands.chunk_length(u.shape[1], chunk)} if backend in CHUNKED else {}
-    A = A.astype(jnp.float32)
-    y, state = BACKENDS[backend](u, dt, A, B, C, h0, keep, reverse=reverse, **extra)
-
+    A = operands.widen(A)
+    y, state = PLAIN[backend](u, dt, A, B, C, h0, keep, reverse=reverse, **extra)
+    y = 2 * y.real if jnp.iscomplexobj(y) else y
     if D is not None:
         y = y + D.astype(jnp.float32) * u.astype(jnp.float32)
     if z is not None:
         y = y * jax.nn.silu(z.astype(jnp.float32))
-    y = y.astype(u.dtype)
-    return (y, state) if return_last_state else y
+    return y.astype(dtype), state
+
+
+@functools.cache
+def automatic(*, complex_states: bool) -> str:
+    """What backend="auto" stands for on this machine, said once to the log."""
+    choice, reason = "xla", "JAX's default device is no NVIDIA GPU"
+    if jax.default_backend() == "gpu":
+        capability = getattr(jax.devices()[0], "compute_capability", "")
+        if not capability or float(capability) < 8.0:
+            reason = f"the GPU has compute capability {capability or 'unknown'}, not 8.0 or more"
+        elif importlib.util.find_spec("jax.experimental.pallas.triton") is None:
+            reason = "this JAX has no Pallas backend for Triton"
+        elif complex_states:
+            reason = "A is complex"
+        else:
+            choice, reason = "pallas", f"the GPU has compute capability {capability}"
+    log.info("selective_scan: backend='auto' means %r: %s", choice, reason)
+    return choice

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvision_kernels import layout
+from jaxvision_kernels.operands import widen
 
 
 def scan(u, dt, A, B, C, h0, keep, *, reverse: bool, chunk: int) -> tuple[jax.Array, jax.Array]:
@@ -63,9 +64,9 @@ def _forward(chunk, reverse, u, dt, A, B, C, h0, keep, *, keep_states):
         h, y_chunk = lax.fori_loop(0, chunk, one_step, (h, y_chunk))
         return h, _write(y, y_chunk, c), y_chunk, states
 
-    y = jnp.zeros(u.shape, jnp.float32)
-    states = jnp.zeros((chunks, *h0.shape) if keep_states else (), jnp.float32)
-    carry = (h0, y, _rows(u, chunk, A.shape[0]), states)
+    y = jnp.zeros(u.shape, A.dtype)
+    states = jnp.zeros((chunks, *h0.shape) if keep_states else (), A.dtype)
+    carry = (h0, y, _rows(u, chunk, A.shape[0], A.dtype), states)
     h, y, _, states = lax.fori_loop(0, chunks, one_chunk, carry)
     return y, h, states
 
@@ -123,16 +124,16 @@ def _scan_backward(chunk, reverse, residuals, cotangents):
 
     state = ahead.shape
     grads = {k: jnp.zeros_like(x) for k, x in {"u": u, "dt": dt, "B": B, "C": C}.items()}
-    grads["A"] = jnp.zeros(state, jnp.float32)
+    grads["A"] = jnp.zeros(state, A.dtype)
     work = {
-        "before": jnp.zeros((chunk, *state), jnp.float32),
-        "B": _collector(B, chunk, state),
-        "C": _collector(C, chunk, state),
-        "x": _rows(u, chunk, state[1]),
-        "decay": _rows(u, chunk, state[1]),
+        "before": jnp.zeros((chunk, *state), A.dtype),
+        "B": _collector(B, chunk, state, A.dtype),
+        "C": _collector(C, chunk, state, A.dtype),
+        "x": _rows(u, chunk, state[1], A.dtype),
+        "decay": _rows(u, chunk, state[1], A.dtype),
     }
     dh0, grads, work = lax.fori_loop(0, chunks, one_chunk, (ahead, grads, work))
-    dB, dC = (_total(grads[k], work[k]) for k in "BC")
+    dB, dC = (_like(w, _total(grads[k], work[k])) for k, w in (("B", B), ("C", C)))
     return grads["u"], grads["dt"], grads["A"].sum(0), dB, dC, dh0, None
 
 
@@ -146,14 +147,14 @@ def _read(x, c, *, chunk, groups):
     """
     if x is None or layout.is_constant(x):
         return x
-    x = jnp.swapaxes(lax.dynamic_slice_in_dim(x, c * chunk, chunk, 1), 0, 1).astype(jnp.float32)
+    x = widen(jnp.swapaxes(lax.dynamic_slice_in_dim(x, c * chunk, chunk, 1), 0, 1))
     return layout.split(x, groups) if x.ndim == 3 else x
 
 
 def _write(x, block, c):
     """Makes `block` `[k b g q]` chunk c of `x` `[b l (g q)]`: the inverse of `_read`."""
     k, b, *_ = block.shape
-    block = jnp.swapaxes(block.reshape(k, b, -1), 0, 1).astype(x.dtype)
+    block = _like(x, jnp.swapaxes(block.reshape(k, b, -1), 0, 1))
     return lax.dynamic_update_slice_in_dim(x, block, c * k, 1)
 
 
@@ -171,16 +172,22 @@ def _put(x, row, k):
     return lax.dynamic_update_index_in_dim(x, row, k, 0, allow_negative_indices=False)
 
 
-def _rows(x, chunk, groups):
+def _like(x, gradient):
+    """The gradient in the dtype of x; of a real x, its real part."""
+    real = jnp.iscomplexobj(gradient) and not jnp.iscomplexobj(x)
+    return (gradient.real if real else gradient).astype(x.dtype)
+
+
+def _rows(x, chunk, groups, dtype):
     """Room for one chunk of `x` `[b l (g q)]`: `[k b g q]`."""
-    return jnp.zeros((chunk, x.shape[0], groups, x.shape[2] // groups), jnp.float32)
+    return jnp.zeros((chunk, x.shape[0], groups, x.shape[2] // groups), dtype)
 
 
-def _collector(w, chunk, state):
+def _collector(w, chunk, state, dtype):
     """Room for the gradient of B or C: its rows of one chunk, or a running sum if constant."""
     if layout.is_constant(w):
-        return jnp.zeros((1, *state), jnp.float32)
-    return _rows(w, chunk, state[1])
+        return jnp.zeros((1, *state), dtype)
+    return _rows(w, chunk, state[1], dtype)
 
 
 def _collect(buffer, h, x, k):

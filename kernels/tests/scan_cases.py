@@ -1,11 +1,12 @@
 """Inputs that the tests of the selective scan share, and what each backend makes of them."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxvision_kernels import selective_scan
+from jaxvision_kernels import pallas_triton, selective_scan
 
 CHUNKED = ("scan", "xla")
 TIMED = ("u", "delta", "B", "C")
@@ -52,7 +53,22 @@ def make(*, length, n=4, B="vary", C="vary", extras=(), low=False, **options):
     return arrays, {"softplus": False, "reverse": False, "ids": ids, **options}
 
 
+# Small enough that the cases have programs, splits and chunks to divide and to pad.
+TILING = pallas_triton.Tiling(channels=4, inner=2, outer=4, splits=2)
+
+
+def interpreted(tiling=TILING):
+    """Within it, backend="pallas" runs on a CPU, by Pallas' interpreter."""
+    scan = functools.partial(pallas_triton.scan, tiling=tiling, interpret=True)
+    return mock.patch.object(pallas_triton, "scan", scan)
+
+
 def run(arrays, options, backend):
+    with interpreted():
+        return _run(arrays, options, backend)
+
+
+def _run(arrays, options, backend):
     return selective_scan(
         **arrays,
         delta_softplus=options["softplus"],
