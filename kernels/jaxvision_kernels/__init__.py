@@ -12,6 +12,7 @@ from jaxvision_kernels.scan_orders import (
 )
 from jaxvision_kernels.selective_scan import BACKENDS, selective_scan
 from jaxvision_kernels.selective_state_update import selective_state_update
+from jaxvision_kernels.sequence_parallel import sequence_parallel_scan
 from jaxvision_kernels.ssd import SSD_BACKENDS, ssd
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "scan_order",
     "selective_scan",
     "selective_state_update",
+    "sequence_parallel_scan",
     "shift",
     "ssd",
     "to_grid",

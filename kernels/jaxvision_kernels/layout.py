@@ -22,10 +22,10 @@ def to_groups(A, B, C, h0, shape):
     array whose unit axis g it lays out otherwise; `split` makes the groups chunk by chunk.
     """
     b, _, d = shape
-    groups = math.lcm(*(w.shape[2] if w.ndim == 4 else 1 for w in (B, C)))
+    groups = group_count(B, C)
 
-    def by_state(x):  # [d n] -> [g n p]
-        return jnp.swapaxes(split(jnp.swapaxes(x, -1, -2), groups), -2, -3)
+    def by_state(x):
+        return states_by_group(x, groups)
 
     def weight(w):
         if w.ndim == 2:
@@ -38,15 +38,36 @@ def to_groups(A, B, C, h0, shape):
     return by_state(A), weight(B), weight(C), by_state(h0)
 
 
+def group_count(B, C) -> int:
+    """Groups of channels that share both their B and their C."""
+    return math.lcm(*(w.shape[2] if w.ndim == 4 else 1 for w in (B, C)))
+
+
 def split(x, groups: int):
     """`[… (g q)]` -> `[… g q]`."""
     return x.reshape(*x.shape[:-1], groups, -1)
+
+
+def states_by_group(x, groups: int):
+    """`[… d n]` -> `[… g n p]`."""
+    return jnp.swapaxes(split(jnp.swapaxes(x, -1, -2), groups), -2, -3)
 
 
 def states_by_channel(h):
     """`[b g n p]` -> `[b d n]`, the inverse of what `to_groups` does to h0."""
     b, g, n, p = h.shape
     return jnp.swapaxes(h, 2, 3).reshape(b, g * p, n)
+
+
+def merge(h):
+    """`[c b g n p]` -> `[c b n d]`, which one group is already."""
+    c, b, _, n, _ = h.shape
+    return jnp.swapaxes(h, 2, 3).reshape(c, b, n, -1)
+
+
+def unmerge(h, groups: int):
+    """`[c b n d]` -> `[c b g n p]`."""
+    return jnp.swapaxes(split(h, groups), 2, 3)
 
 
 def pad_time(x, steps: int, value: float = 0.0):

@@ -38,9 +38,9 @@ class Program:
         ref = self.refs[name].at[(*at, self.rows, self.columns)]
         return plgpu.load(ref, mask=self.tile, other=0.0).astype(jnp.float32)
 
-    def write_tile(self, name, value, *at):
+    def write_tile(self, name, value, *at, live=True):
         ref = self.refs[name].at[(*at, self.rows, self.columns)]
-        plgpu.store(ref, value, mask=self.tile)
+        plgpu.store(ref, value, mask=self.tile & live)
 
     def read_row(self, name, *at, live=True):
         ref = self.refs[name].at[(*at, self.rows)]
@@ -61,7 +61,7 @@ class Program:
         problem = self.problem
         live = index < problem.length
         t = jnp.minimum(index, problem.length - 1)
-        t = problem.length - 1 - t if problem.reverse else t
+        t = problem.length - 1 - t if problem.options.reverse else t
         x = {"t": t, "live": live}
         for k in names:
             if k in self.refs and k not in self.fixed:
@@ -87,7 +87,7 @@ class Program:
         y |= {k: x[k] for k in ("t", "live", "keep") if k in x}
         dt = y["delta"] if self.bias is None else y["delta"] + self.bias
         y["before"] = dt  # the softplus
-        y["dt"] = jnp.where(x["live"], _softplus(dt) if self.problem.softplus else dt, 0.0)
+        y["dt"] = jnp.where(x["live"], _softplus(dt) if self.problem.options.softplus else dt, 0.0)
         if "u" in y:
             y["x"] = y["dt"] * y["u"]
         return y
@@ -128,8 +128,10 @@ def forward_kernel(problem, refs):
 
     def chunk(c, h):
         if "states" in refs:
-            at = program.batch, program.split * problem.chunks + c
-            program.write_tile("states", h, *at)
+            whole = program.split * problem.chunks + c
+            live = whole < problem.kept
+            at = program.batch, jnp.minimum(whole, problem.kept - 1)
+            program.write_tile("states", h, *at, live=live)
 
         def some(i, h):
             first = program.start(c) + i * tiling.inner
@@ -192,7 +194,7 @@ def backward_kernel(problem, refs):
             decayed_g = g * decayed
             dx = jnp.sum(g * x["B"], axis=1)
             ddelta = x["u"] * dx + jnp.sum(decayed_g * program.A, axis=1)
-            if problem.softplus:
+            if problem.options.softplus:
                 ddelta = ddelta * jax.nn.sigmoid(x["before"])
             ddelta = jnp.where(x["live"], ddelta, 0.0)
             program.write_row("du", x["dt"] * dx + skip, *at, live=x["live"])
@@ -224,7 +226,8 @@ def backward_kernel(problem, refs):
 
     def chunk(c, carry):
         c = problem.chunks - 1 - c
-        h = program.read_tile("states", batch, split * problem.chunks + c)
+        whole = split * problem.chunks + c  # past the end, steps leave any state as it is
+        h = program.read_tile("states", batch, jnp.minimum(whole, problem.kept - 1))
         if runs == 1:
             return some(c, jnp.int32(0), h, carry)
 
@@ -260,5 +263,5 @@ def backward_kernel(problem, refs):
 
 
 def _wait(problem):
-    if not problem.interpret:
+    if not problem.options.interpret:
         plgpu.debug_barrier()

@@ -17,7 +17,6 @@ over the `inner` steps. JAX intends to drop this backend; all that depends on it
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +24,15 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
+from jaxvision_kernels.layout import group_count
+from jaxvision_kernels.operands import step_sizes
 from jaxvision_kernels.pallas_kernels import (
     advance_kernel,
     backward_kernel,
     forward_kernel,
     retreat_kernel,
 )
+from jaxvision_kernels.partitioned import partitioned
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,18 +57,26 @@ class Tiling:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a scan is asked for, besides its operands."""
+
+    softplus: bool
+    reverse: bool
+    dtype: jnp.dtype  # of y
+    tiling: Tiling | None  # chosen from the shapes, on each device its own, if None
+    interpret: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a kernel is compiled for, besides shapes."""
 
+    options: Options
+    tiling: Tiling
     length: int
     states: int
     groups: int  # of channels that share B and C
     width: int  # channels of a group
-    softplus: bool
-    reverse: bool
-    dtype: jnp.dtype  # of y
-    tiling: Tiling
-    interpret: bool
 
     @property
     def blocks(self) -> int:
@@ -79,8 +89,18 @@ class Problem:
         return -(-self.length // (self.tiling.outer * self.tiling.splits))
 
     @property
-    def grid(self):
-        return self.groups * self.blocks, self.tiling.splits
+    def kept(self) -> int:
+        """States that the forward pass keeps: one a chunk."""
+        return -(-self.length // self.tiling.outer)
+
+    @classmethod
+    def of(cls, options: Options, x: dict) -> "Problem":
+        b, length, d = x["u"].shape
+        n = x["A"].shape[1]
+        groups = group_count(x["B"], x["C"])
+        tiling = options.tiling or choose(b, length, d, n)
+        sizes = dict(length=length, states=n, groups=groups, width=d // groups)
+        return cls(options=options, tiling=tiling, **sizes)
 
 
 def scan(
@@ -107,24 +127,18 @@ def scan(
     """
     if jnp.iscomplexobj(A):
         raise ValueError("backend='pallas' has no complex A; backend='xla' has")
-    b, length, d = u.shape
-    groups = math.lcm(*(w.shape[2] if w.ndim == 4 else 1 for w in (B, C)))
     B, C = (w[:, :, None] if w.ndim == 3 else w for w in (B, C))
-    tiling = choose(b, length, d, A.shape[1]) if tiling is None else tiling
-    problem = Problem(
-        length=length,
-        states=A.shape[1],
-        groups=groups,
-        width=d // groups,
+    A, D, bias, h0 = (None if x is None else x.astype(jnp.float32) for x in (A, D, bias, h0))
+    h0 = jnp.zeros((u.shape[0], *A.shape), jnp.float32) if h0 is None else h0
+    named = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=bias, h0=h0, keep=keep)
+    options = Options(
         softplus=softplus,
         reverse=reverse,
         dtype=jnp.dtype(u.dtype if dtype is None else dtype),
         tiling=tiling,
         interpret=interpret,
     )
-    A, D, bias, h0 = (None if x is None else x.astype(jnp.float32) for x in (A, D, bias, h0))
-    h0 = jnp.zeros((b, d, A.shape[1]), jnp.float32) if h0 is None else h0
-    return _scan(problem, u, delta, A, B, C, D, z, bias, h0, keep)
+    return _scan(options, {k: x for k, x in named.items() if x is not None})
 
 
 def choose(b: int, length: int, d: int, n: int) -> Tiling:
@@ -139,111 +153,123 @@ def choose(b: int, length: int, d: int, n: int) -> Tiling:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _scan(problem, u, delta, A, B, C, D, z, bias, h0, keep):
-    y, last, _ = _forward(problem, u, delta, A, B, C, D, z, bias, h0, keep, keep_states=False)
-    return y, last
+def _scan(options, x):
+    return _sharded(functools.partial(_forward, options), x, ("bld", "bdn"))
 
 
-def _scan_forward(problem, u, delta, A, B, C, D, z, bias, h0, keep):
-    y, last, states = _forward(problem, u, delta, A, B, C, D, z, bias, h0, keep, keep_states=True)
-    return (y, last), (u, delta, A, B, C, D, z, bias, keep, states)
+def _scan_forward(options, x):
+    keeping = functools.partial(_forward, options, keep_states=True)
+    y, last, states = _sharded(keeping, x, ("bld", "bdn", "bcdn"))
+    return (y, last), x | {"states": states}
 
 
-def _forward(problem, u, delta, A, B, C, D, z, bias, h0, keep, *, keep_states):
-    b, _, d = u.shape
-    splits, n = problem.tiling.splits, problem.states
-    inputs = {"u": u, "delta": delta, "A": A, "B": B, "bias": bias, "keep": keep}
-    starts = h0[:, None]
-    each = jax.ShapeDtypeStruct((b, splits, d, n), jnp.float32)
-    if splits > 1:  # the end of each split from a start of zeros, then its true start
-        ends = _call(advance_kernel, problem, inputs, {"last": each})["last"]
-        starts, _ = _join(problem, _decays(problem, delta, A, bias, keep), ends, h0, forward=True)
-    outputs = {"y": jax.ShapeDtypeStruct(u.shape, problem.dtype), "last": each}
-    if keep_states:
-        shape = (b, splits * problem.chunks, d, n)
-        outputs["states"] = jax.ShapeDtypeStruct(shape, jnp.float32)
-    inputs |= {"C": C, "D": D, "z": z, "h0": starts}
-    out = _call(forward_kernel, problem, inputs, outputs)
-    return out["y"], out["last"][:, -1], out.get("states")
-
-
-def _scan_backward(problem, residuals, cotangents):
-    u, delta, A, B, C, D, z, bias, keep, states = residuals
-    dy, dlast = cotangents
-    b, length, d = u.shape
-    tiling, n = problem.tiling, problem.states
-    splits = tiling.splits
-    inputs = {"delta": delta, "A": A, "C": C, "z": z, "bias": bias, "keep": keep, "dy": dy}
-    ends = dlast[:, None]
-    each = jax.ShapeDtypeStruct((b, splits, d, n), jnp.float32)
-    if splits > 1:
-        starts = _call(retreat_kernel, problem, inputs, {"dh0": each})["dh0"]
-        decays = _decays(problem, delta, A, bias, keep)
-        ends, _ = _join(problem, decays, starts, dlast, forward=False)
-    parts = jax.ShapeDtypeStruct((b, problem.groups * problem.blocks, length, n), jnp.float32)
-    sums = jax.ShapeDtypeStruct((b, splits, d), jnp.float32)
-    outputs = {"dh0": each, "dA": each}
-    outputs |= {"du": _like(u), "ddelta": _like(delta)}
-    outputs |= {"dB": each if B.ndim == 2 else parts, "dC": each if C.ndim == 2 else parts}
-    outputs |= {} if D is None else {"dD": sums}
-    outputs |= {} if z is None else {"dz": _like(z)}
-    outputs |= {} if bias is None else {"dbias": sums}
-    if tiling.outer > tiling.inner:
-        shape = (b, splits, tiling.outer // tiling.inner, d, n)
-        outputs["scratch"] = jax.ShapeDtypeStruct(shape, jnp.float32)
-    inputs |= {"u": u, "B": B, "D": D, "states": states, "dlast": ends}
-    out = _call(backward_kernel, problem, inputs, outputs)
-
-    def weight(name, w):
-        x = out["d" + name]
-        if w.ndim == 2:
-            return x.sum((0, 1)).astype(w.dtype)
-        x = x.reshape(b, w.shape[2], -1, length, n).sum(2)
-        return jnp.swapaxes(x, 1, 2).astype(w.dtype)
-
-    dA = out["dA"].sum((0, 1))
-    dD, dbias = (out[k].sum((0, 1)) if k in out else None for k in ("dD", "dbias"))
-    return (
-        out["du"],
-        out["ddelta"],
-        dA,
-        weight("B", B),
-        weight("C", C),
-        dD,
-        out.get("dz"),
-        dbias,
-        out["dh0"][:, 0],
-        None,
-    )
+def _scan_backward(options, residuals, cotangents):
+    x = residuals | dict(zip(("dy", "dlast"), cotangents, strict=True))
+    names = [k for k in residuals if k not in ("states", "keep")]
+    backward = functools.partial(_backward, options, names)
+    letters = _letters(x)
+    grads = _sharded(backward, x, tuple(letters[k] for k in names))
+    nothing = {k: None for k in residuals if k == "keep"}
+    return (dict(zip(names, grads, strict=True)) | nothing,)
 
 
 _scan.defvjp(_scan_forward, _scan_backward)
 
 
-def _like(x):
-    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+def _letters(x: dict) -> dict[str, str]:
+    """The axes of the operands, for `partitioned`."""
+    letters = {"A": "dn", "D": "d", "bias": "d", "h0": "bdn", "keep": "bl", "states": "bcdn"}
+    letters |= {k: "bld" for k in ("u", "delta", "z", "dy")} | {"dlast": "bdn"}
+    letters |= {k: "dn" if x[k].ndim == 2 else f"bl{g}n" for k, g in (("B", "g"), ("C", "k"))}
+    return {k: letters[k] for k in x}
 
 
-def _decays(problem, delta, A, bias, keep):
+def _sharded(function, x: dict, outputs: tuple[str, ...]):
+    """`function` of the dict `x`, on each device's shards."""
+    names = sorted(x, key=lambda k: k != "u")  # u first
+
+    def run(*arrays):
+        return function(dict(zip(names, arrays, strict=True)))
+
+    letters = _letters(x)
+    return partitioned(run, [letters[k] for k in names], outputs)(*(x[k] for k in names))
+
+
+def _forward(options, x, *, keep_states=False):
+    problem = Problem.of(options, x)
+    b, _, d = x["u"].shape
+    splits, n = problem.tiling.splits, problem.states
+    inputs = {k: v for k, v in x.items() if k != "h0"}
+    starts = x["h0"][:, None]
+    each = jax.ShapeDtypeStruct((b, splits, d, n), jnp.float32)
+    if splits > 1:  # the end of each split from a start of zeros, then its true start
+        ends = _call(advance_kernel, problem, inputs, {"last": each})["last"]
+        starts = _join(_decays(problem, x), ends, x["h0"], forward=True)
+    outputs = {"y": jax.ShapeDtypeStruct(x["u"].shape, options.dtype), "last": each}
+    if keep_states:
+        outputs["states"] = jax.ShapeDtypeStruct((b, problem.kept, d, n), jnp.float32)
+    out = _call(forward_kernel, problem, inputs | {"h0": starts}, outputs)
+    y = out["y"], out["last"][:, -1]
+    return (*y, out["states"]) if keep_states else y
+
+
+def _backward(options, names, x):
+    """The gradients of the operands `names`."""
+    problem = Problem.of(options, x)
+    b, length, d = x["u"].shape
+    tiling, n = problem.tiling, problem.states
+    splits = tiling.splits
+    inputs = {k: v for k, v in x.items() if k not in ("h0", "dlast")}
+    ends = x["dlast"][:, None]
+    each = jax.ShapeDtypeStruct((b, splits, d, n), jnp.float32)
+    if splits > 1:
+        starts = _call(retreat_kernel, problem, inputs, {"dh0": each})["dh0"]
+        ends = _join(_decays(problem, x), starts, x["dlast"], forward=False)
+    parts = jax.ShapeDtypeStruct((b, problem.groups * problem.blocks, length, n), jnp.float32)
+    sums = jax.ShapeDtypeStruct((b, splits, d), jnp.float32)
+    shapes = {
+        k: jax.ShapeDtypeStruct(x[k].shape, x[k].dtype) for k in ("u", "delta", "z") if k in x
+    }
+    shapes |= {k: each if x[k].ndim == 2 else parts for k in "BC"}
+    shapes |= {"A": each, "h0": each, "D": sums, "bias": sums}
+    outputs = {"d" + k: shapes[k] for k in names}
+    if tiling.outer > tiling.inner:
+        shape = (b, splits, tiling.outer // tiling.inner, d, n)
+        outputs["scratch"] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    out = _call(backward_kernel, problem, inputs | {"dlast": ends}, outputs)
+
+    def gradient(name):
+        g = out["d" + name]
+        if name == "h0":
+            return g[:, 0]
+        if name in "BC" and x[name].ndim == 4:
+            g = g.reshape(b, x[name].shape[2], -1, length, n).sum(2).swapaxes(1, 2)
+        elif name not in ("u", "delta", "z"):
+            g = g.sum((0, 1))
+        return g.astype(x[name].dtype)
+
+    return tuple(map(gradient, names))
+
+
+def _decays(problem, x):
     """How much of a state survives each split: `exp(A sum dt)`, `[b s d n]`; 0 past a clearing."""
-    dt = delta.astype(jnp.float32) if bias is None else delta.astype(jnp.float32) + bias
-    dt = jax.nn.softplus(dt) if problem.softplus else dt
+    dt = step_sizes(x["delta"], x.get("bias"), problem.options.softplus)
 
     def by_split(x, value):
-        x = x[:, ::-1] if problem.reverse else x
+        x = x[:, ::-1] if problem.options.reverse else x
         steps = problem.chunks * problem.tiling.outer
         rest = problem.tiling.splits * steps - x.shape[1]
         x = jnp.pad(x, ((0, 0), (0, rest), *((0, 0),) * (x.ndim - 2)), constant_values=value)
         return x.reshape(x.shape[0], -1, steps, *x.shape[2:])
 
-    decays = jnp.exp(by_split(dt, 0.0).sum(2)[..., None] * A)
-    if keep is not None:
-        decays = decays * by_split(keep, 1.0).min(2)[..., None, None]
+    decays = jnp.exp(by_split(dt, 0.0).sum(2)[..., None] * x["A"])
+    if "keep" in x:
+        decays = decays * by_split(x["keep"], 1.0).min(2)[..., None, None]
     return decays
 
 
-def _join(problem, decays, ends, first, *, forward):
-    """`h[s+1] = decays[s] h[s] + ends[s]` from `first`: every split's h, `[b s d n]`, and the last.
+def _join(decays, ends, first, *, forward):
+    """Every split's h, `[b s d n]`: `h[s+1] = decays[s] h[s] + ends[s]`, and `first` to begin with.
 
     Not `forward`: from the last split down.
     """
@@ -253,27 +279,26 @@ def _join(problem, decays, ends, first, *, forward):
         return decay * h + end, h
 
     xs = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (decays, ends))
-    last, h = lax.scan(step, first, xs, reverse=not forward)
-    return jnp.swapaxes(h, 0, 1), last
+    _, h = lax.scan(step, first, xs, reverse=not forward)
+    return jnp.swapaxes(h, 0, 1)
 
 
 def _call(kernel, problem, inputs, outputs):
     """Runs a kernel over `[b, groups blocks, splits]` programs on whole arrays, by their names."""
-    inputs = {k: x for k, x in inputs.items() if x is not None}
 
     def body(*refs):
         kernel(problem, dict(zip((*inputs, *outputs), refs, strict=True)))
 
     options = {}
-    if not problem.interpret:
+    if not problem.options.interpret:
         tiling = problem.tiling
         options["compiler_params"] = plgpu.CompilerParams(num_warps=tiling.warps, num_stages=1)
     b = next(iter(outputs.values())).shape[0]
     out = pl.pallas_call(
         body,
         out_shape=tuple(outputs.values()),
-        grid=(b, *problem.grid),
-        interpret=problem.interpret,
+        grid=(b, problem.groups * problem.blocks, problem.tiling.splits),
+        interpret=problem.options.interpret,
         name=kernel.__name__,
         **options,
     )(*inputs.values())

@@ -18,28 +18,52 @@ from jax import lax
 
 from jaxvision_kernels import layout
 from jaxvision_kernels.operands import widen
+from jaxvision_kernels.partitioned import partitioned
+
+STATES = "cbnd"  # the axes of the kept states
 
 
 def scan(u, dt, A, B, C, h0, keep, *, reverse: bool, chunk: int) -> tuple[jax.Array, jax.Array]:
     """As `reference.scan`."""
-    length = u.shape[1]
-    A, B, C, h0 = layout.to_groups(A, B, C, h0, u.shape)
-    u, dt, B, C = (layout.pad_time(x, chunk) for x in (u, dt, B, C))
-    keep = layout.pad_time(keep, chunk, value=1.0)
-    y, last = _scan(chunk, reverse, u, dt, A, B, C, h0, keep)
-    return y[:, :length], layout.states_by_channel(last)
+    h0 = jnp.zeros((u.shape[0], *A.shape), A.dtype) if h0 is None else h0.astype(A.dtype)
+    return _scan(chunk, reverse, u, dt, A, B, C, h0, keep)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _scan(chunk, reverse, u, dt, A, B, C, h0, keep):
-    """u, dt `[b l d]`, A `[g n p]`, B, C `[b l (g n)]`, h0 `[b g n p]` -> y `[b l d]`, state."""
-    y, last, _ = _forward(chunk, reverse, u, dt, A, B, C, h0, keep, keep_states=False)
+    y, last, _ = _run(chunk, reverse, False, u, dt, A, B, C, h0, keep)
     return y, last
 
 
 def _scan_forward(chunk, reverse, u, dt, A, B, C, h0, keep):
-    y, last, states = _forward(chunk, reverse, u, dt, A, B, C, h0, keep, keep_states=True)
-    return (y, last), (u, dt, A, B, C, keep, states)
+    y, last, states = _run(chunk, reverse, True, u, dt, A, B, C, h0, keep)
+    return (y, last), (u, dt, A, B, C, h0, keep, states)
+
+
+def _run(chunk, reverse, keep_states, *operands):
+    """y `[b l d]`, the last state `[b d n]` and the kept states `[c b n d]`, or None."""
+
+    def run(u, dt, A, B, C, h0, *keep):
+        length, shape = u.shape[1], u.shape
+        A, B, C, h0 = layout.to_groups(A, B, C, h0, shape)
+        u, dt, B, C = (layout.pad_time(x, chunk) for x in (u, dt, B, C))
+        keep = layout.pad_time(*keep, chunk, value=1.0) if keep else None
+        y, last, states = _forward(
+            chunk, reverse, u, dt, A, B, C, h0, keep, keep_states=keep_states
+        )
+        out = y[:, :length], layout.states_by_channel(last)
+        return (*out, layout.merge(states)) if keep_states else out
+
+    operands = [x for x in operands if x is not None]
+    outputs = ("bld", "bdn", STATES)[: 3 if keep_states else 2]
+    out = partitioned(run, _letters(*operands), outputs)(*operands)
+    return out if keep_states else (*out, None)
+
+
+def _letters(u, dt, A, B, C, h0, keep=None):
+    """The axes of the operands, for `partitioned`."""
+    weights = [{2: "dn", 3: "bln"}.get(w.ndim, f"bl{k}n") for k, w in (("g", B), ("k", C))]
+    return "bld", "bld", "dn", *weights, "bdn", *(() if keep is None else ("bl",))
 
 
 def _forward(chunk, reverse, u, dt, A, B, C, h0, keep, *, keep_states):
@@ -72,13 +96,33 @@ def _forward(chunk, reverse, u, dt, A, B, C, h0, keep, *, keep_states):
 
 
 def _scan_backward(chunk, reverse, residuals, cotangents):
+    *operands, states = residuals
+
+    def run(dy, dlast, states, u, dt, A, B, C, h0, *keep):
+        length, shape = u.shape[1], u.shape
+        grouped, pull = jax.vjp(lambda *x: layout.to_groups(*x, shape), A, B, C, h0)
+        A, B, C, _ = grouped
+        ahead = layout.states_by_group(dlast, A.shape[0])
+        u, dt, dy, *padded = (layout.pad_time(x, chunk) for x in (u, dt, dy, B, C))
+        keep = layout.pad_time(*keep, chunk, value=1.0) if keep else None
+        residuals = u, dt, A, *padded, keep, layout.unmerge(states, A.shape[0])
+        du, ddt, dA, dB, dC, dh0 = _backward(chunk, reverse, residuals, dy, ahead)
+        dB, dC = (g if layout.is_constant(w) else g[:, :length] for g, w in ((dB, B), (dC, C)))
+        return du[:, :length], ddt[:, :length], *pull((dA, dB, dC, dh0))
+
+    inputs = [*cotangents, states, *(x for x in operands if x is not None)]
+    letters = _letters(*inputs[3:])
+    grads = partitioned(run, ("bld", "bdn", STATES, *letters), letters[:6])(*inputs)
+    return *grads, None
+
+
+def _backward(chunk, reverse, residuals, dy, ahead):
     """With g[t] = dL/dh[t] over all paths, h'[t] = a[t] h[t-1], a = exp(dt A), x = dt u:
 
     g[t] = C[t] dy[t] + a[t+1] g[t+1]        dC = sum_p h dy     dB = sum_p g x     dx = sum_n g B
     d dt = u dx + sum_n A g h'               dA = sum_t dt g h'  du = dt dx         dh0 = a[0] g[0]
     """
     u, dt, A, B, C, keep, states = residuals
-    dy, ahead = cotangents
     chunks = u.shape[1] // chunk
     A = lax.optimization_barrier(A)
     read = functools.partial(_read, chunk=chunk, groups=A.shape[0])
@@ -134,7 +178,7 @@ def _scan_backward(chunk, reverse, residuals, cotangents):
     }
     dh0, grads, work = lax.fori_loop(0, chunks, one_chunk, (ahead, grads, work))
     dB, dC = (_like(w, _total(grads[k], work[k])) for k, w in (("B", B), ("C", C)))
-    return grads["u"], grads["dt"], grads["A"].sum(0), dB, dC, dh0, None
+    return grads["u"], grads["dt"], grads["A"].sum(0), dB, dC, dh0
 
 
 _scan.defvjp(_scan_forward, _scan_backward)
