@@ -73,7 +73,7 @@ def test_config_names_what_is_wrong():
     [
         (dict(state=0), "scan.state=0"),
         (dict(expand=0), "scan.expand=0"),
-        (dict(orders=()), "must be some of"),
+        (dict(orders=()), "scan.orders is empty"),
         (dict(orders=("row", "diagnoal")), "diagnoal"),
         (dict(backend="cuda"), "'cuda' is none of"),
     ],
