@@ -4,7 +4,7 @@
 #   launch/gpu_check.sh               a few minutes; needs an NVIDIA GPU and its driver
 #   launch/gpu_check.sh coco          measures another preset of configs/cofnet.py than the default
 #
-# Leaves benchmarks/results/GPU-PRESET.json. Without a GPU it says so and fails: it measures no CPU.
+# Leaves benchmarks/results/scan-GPU.json and GPU-PRESET.json. Without a GPU it says so and fails: it measures no CPU.
 # PYTHON=… replaces the interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,6 +29,9 @@ trap 'rm -rf "$work"' EXIT
 
 echo "== the kernels agree with their references"
 "${python[@]}" -m pytest kernels/tests
+
+echo "== the kernels on this GPU, and their speed beside their peers"
+PYTHONPATH=kernels "${python[@]}" benchmarks/scan_gpu.py
 
 echo "== a short training run, with an evaluation"
 "${python[@]}" -m jaxvision.launch --config=configs/cofnet.py:tiny --workdir="$work/tiny" \
