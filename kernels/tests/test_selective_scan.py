@@ -64,7 +64,7 @@ def test_gradients_match_the_reference_entry_by_entry(case, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["full", "lti", "grouped", "stiff"])
-def test_golden_vectors(name, backend):
+def test_golden_vectors(name, backend, request):
     """PyTorch's float64, channels first: values to 1e-5, gradients to 1e-4 of the largest."""
     data = np.load(GOLDEN / f"selective_scan_{name}.npz")
 
@@ -80,6 +80,8 @@ def test_golden_vectors(name, backend):
         )
         return (y * ct).sum(), (y, state)
 
+    if backend == "xla":
+        request.getfixturevalue("optimised")
     jit = jax.jit if backend == "xla" else quick_jit
     with interpreted(pallas_triton.Tiling(channels=4, inner=4, outer=16)):
         (_, (y, state)), grads = jit(jax.value_and_grad(loss, has_aux=True))(arrays)

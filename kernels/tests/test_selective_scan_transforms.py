@@ -106,7 +106,7 @@ def test_packed_sequences_do_not_see_one_another():
     np.testing.assert_allclose(packed[:, 4:], y, rtol=1e-5, atol=1e-6)
 
 
-def test_gradient_memory_does_not_grow_with_the_number_of_states():
+def test_gradient_memory_does_not_grow_with_the_number_of_states(optimised):
     b, length, d, n = 1, 512, 32, 16
     shapes = {"u": (b, length, d), "delta": (b, length, d), "A": (d, n)}
     shapes |= {"B": (b, length, n), "C": (b, length, n)}

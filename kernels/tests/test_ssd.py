@@ -134,7 +134,7 @@ def test_decays_keep_their_precision_deep_in_a_long_chunk():
     A = np.array([-2000.0], "f4")
     u = np.ones((1, length, 1, 1), "f4")
     ones = np.ones((1, length, 1), "f4")
-    y = ssd(u, delta, A, ones, ones, chunk=length)
+    y = quick_jit(lambda *x: ssd(*x, chunk=length))(u, delta, A, ones, ones)
     h, expected = 0.0, []
     for dt in delta[0, :, 0].astype("f8"):
         h = np.exp(dt * -2000.0) * h + dt
@@ -144,12 +144,13 @@ def test_decays_keep_their_precision_deep_in_a_long_chunk():
 
 def test_a_scan_in_two_pieces_is_the_whole_scan():
     arrays, options = make(length=12, extras=("h0",))
-    y, state = run(arrays, options, "xla")
+    scan = quick_jit(lambda x: run(x, options, "xla"))
+    y, state = scan(arrays)
     timed = ("u", "delta", "B", "C")
     first = {k: x[:, :5] if k in timed else x for k, x in arrays.items()}
     second = {k: x[:, 5:] if k in timed else x for k, x in arrays.items()}
-    y1, middle = run(first, options, "xla")
-    y2, end = run({**second, "h0": middle}, options, "xla")
+    y1, middle = scan(first)
+    y2, end = scan({**second, "h0": middle})
     np.testing.assert_allclose(jnp.concatenate([y1, y2], axis=1), y, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(end, state, rtol=1e-5, atol=1e-5)
 

@@ -3,18 +3,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxvision_kernels import selective_scan, selective_state_update
-from scan_cases import TIMED, make
+from scan_cases import TIMED, make, quick_jit
 
+update = quick_jit(selective_state_update, static_argnames="delta_softplus")
 OPTIONS = dict(extras=("D", "z", "delta_bias", "h0"), softplus=True)
 
 
 def prefill_and_rest(B, C):
     """A case, its whole scan, and what its first 6 of 10 steps leave behind."""
     arrays, _ = make(length=10, B=B, C=C, **OPTIONS)
-    options = dict(delta_softplus=True, return_last_state=True)
-    whole = selective_scan(**arrays, **options)
+    scan = quick_jit(lambda x: selective_scan(**x, delta_softplus=True, return_last_state=True))
     first = {k: x[:, :6] if moving(k, x) else x for k, x in arrays.items()}
-    return arrays, whole, selective_scan(**first, **options)[1]
+    return arrays, scan(arrays), scan(first)[1]
 
 
 def moving(name, x):
@@ -27,7 +27,7 @@ def test_steps_carry_on_where_the_scan_ended(weights):
     del arrays["h0"]
     for t in range(6, 10):
         step = {k: x[:, t] if moving(k, x) else x for k, x in arrays.items()}
-        out, state = selective_state_update(state, **step, delta_softplus=True)
+        out, state = update(state, **step, delta_softplus=True)
         np.testing.assert_allclose(out, y[:, t], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(state, last, rtol=1e-5, atol=1e-6)
 
@@ -37,7 +37,7 @@ def test_several_steps_at_once(weights):
     arrays, (y, last), state = prefill_and_rest(*weights)
     del arrays["h0"]
     rest = {k: x[:, 6:] if moving(k, x) else x for k, x in arrays.items()}
-    out, state = selective_state_update(state, **rest, delta_softplus=True)
+    out, state = update(state, **rest, delta_softplus=True)
     np.testing.assert_allclose(out, y[:, 6:], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(state, last, rtol=1e-5, atol=1e-6)
 
