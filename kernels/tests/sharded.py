@@ -1,4 +1,4 @@
-"""Run by test_sharding.py on eight simulated devices: errors and collectives, printed as JSON."""
+"""Run by test_shards.py on eight simulated devices: errors and collectives, printed as JSON."""
 
 import json
 import re
