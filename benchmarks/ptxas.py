@@ -13,7 +13,6 @@ import json
 import re
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,8 +61,7 @@ def triton_modules(tiling: Tiling, dtype: str, n: int) -> list[str]:
     try:
         lowering.lower_jaxpr_to_triton_module = listen
         pallas_triton.choose = lambda *sizes: tiling
-        with jax.sharding.use_abstract_mesh(mesh), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with jax.sharding.use_abstract_mesh(mesh):
             jitted = jax.jit(jax.grad(loss))
             export.export(jitted, platforms=["cuda"], disabled_checks=CHECKS)(x)
     finally:

@@ -108,7 +108,7 @@ def test_bidirectional_mixer_is_two_mambas_on_one_projection():
     np.testing.assert_allclose(run(mixer, x), total, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("mixer", [MambaMixer, BiMambaMixer, MambaVisionMixer, QuasiseparableMixer])
+@pytest.mark.parametrize("mixer", [MambaMixer, QuasiseparableMixer])
 def test_narrow_compute_stays_near(mixer):
     x = jax.random.normal(jax.random.key(0), (2, 6, 16))
     cfg = MambaConfig(state=4)

@@ -17,6 +17,7 @@ over the `inner` steps. JAX intends to drop this backend; all that depends on it
 
 import dataclasses
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,9 @@ from jaxvision_kernels.pallas_kernels import (
     retreat_kernel,
 )
 from jaxvision_kernels.partitioned import partitioned
+
+# Newer JAX says so at every lowering; the README of this package says it once.
+warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -62,8 +62,17 @@ def test_gradients_match_the_reference_entry_by_entry(case, backend):
         np.testing.assert_allclose(grads[name], expected[name], rtol=0, atol=atol, err_msg=name)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["full", "lti", "grouped", "stiff"])
+SLOW = [("lti", "pallas"), ("grouped", "pallas")]  # seconds to interpret; CASES hold such forms
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        pytest.param(name, backend, marks=pytest.mark.slow if (name, backend) in SLOW else ())
+        for name in ("full", "lti", "grouped", "stiff")
+        for backend in BACKENDS
+    ],
+)
 def test_golden_vectors(name, backend, request):
     """PyTorch's float64, channels first: values to 1e-5, gradients to 1e-4 of the largest."""
     data = np.load(GOLDEN / f"selective_scan_{name}.npz")
