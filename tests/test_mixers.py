@@ -148,8 +148,14 @@ def test_weights_that_do_not_fit_are_named():
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
+    np.savez(tmp_path / "whole.npz", x=np.arange(1000))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:500])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "one.npy", np.ones(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
     for name in ("broken.npz", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"nothing of the kind")
+    for name in ("broken.npz", "broken.safetensors", "cut.npz", "empty.npz", "one.npz"):
         with pytest.raises(ValueError, match=f"{name} is no readable"):
             read_weights(tmp_path / name)
     with pytest.raises(ValueError, match="neither .safetensors nor .npz"):

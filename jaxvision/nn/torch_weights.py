@@ -8,6 +8,8 @@ of convolutions lie `[w d]`, not `[d 1 w]`.
 """
 
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,9 +32,9 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         try:
             with np.load(path, allow_pickle=False) as data:
                 return {k: data[k] for k in data.files}
-        except (ValueError, OSError, KeyError) as error:
-            if not path.exists():
-                raise
+        except FileNotFoundError:
+            raise
+        except (ValueError, OSError, TypeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{path} is no readable .npz file: {error}") from error
     if path.suffix == ".safetensors":
         import safetensors
@@ -62,6 +64,7 @@ def load_torch_weights(module: nnx.Module, weights: Mapping, prefix: str = "") -
         raise ValueError(f"weights under {prefix!r} lack {_some(missing)}")
     if unused := set(theirs) - set(paths):
         raise ValueError(f"{type(module).__name__} has no place for {_some(unused)}")
+    found = []
     for path, variable in _params(module):
         name = torch_name(path)
         ours = variable[...]
@@ -71,7 +74,9 @@ def load_torch_weights(module: nnx.Module, weights: Mapping, prefix: str = "") -
                 f"{prefix}{name} has shape {theirs[name].shape}; {type(module).__name__} as it is "
                 f"configured wants {_turned(path, ours, back=True).shape}"
             )
-        variable[...] = value.astype(ours.dtype)
+        found.append((variable, value.astype(ours.dtype)))
+    for variable, value in found:  # once all are known to fit
+        variable[...] = value
 
 
 def torch_weights(module: nnx.Module, prefix: str = "") -> dict[str, np.ndarray]:

@@ -66,6 +66,10 @@ def quasiseparable_scan(
     fill the triangles beside the diagonal, and D is the diagonal. D may be `[b l d]` too. Arguments
     and result otherwise as those of `bidirectional_scan`.
     """
+    if backward and "D" in backward:
+        raise ValueError(
+            "backward holds D; a quasiseparable matrix has one diagonal, the D beside it"
+        )
     forward, back = _both(
         (u, delta, A, B, C, delta_bias), backward, delta_softplus, segment_ids, backend, chunk
     )

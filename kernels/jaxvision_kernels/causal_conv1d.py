@@ -78,7 +78,9 @@ def causal_conv1d(
     if activation is not None:
         convolve = jax.checkpoint(convolve)  # else its input, in float32, is kept
     y = convolve(x, state, weight, bias).astype(x.dtype)
-    return (y, _final_state(x, state, padding)) if return_final_state else y
+    if not return_final_state:
+        return y
+    return y, _final_state(x, state, padding == "anticausal", segment_ids)
 
 
 def causal_conv1d_update(
@@ -114,11 +116,17 @@ def causal_conv1d_update(
     return y.reshape(x.shape), state
 
 
-def _final_state(x, state, padding):
+def _final_state(x, state, backwards, segment_ids):
+    """The last steps scanned, and zeros for those of segments before the last."""
     reach = state.shape[1]
-    scanned = x[:, ::-1] if padding == "anticausal" else x
-    scanned = scanned[:, max(0, x.shape[1] - reach) :].astype(state.dtype)
-    return jnp.concatenate([state[:, scanned.shape[1] :], scanned], axis=1)
+    steps = jnp.concatenate([state, (x[:, ::-1] if backwards else x).astype(state.dtype)], axis=1)
+    steps = steps[:, x.shape[1] :]
+    if segment_ids is None or not reach:
+        return steps
+    ids = segment_ids[:, ::-1] if backwards else segment_ids
+    ids = jnp.concatenate([jnp.repeat(ids[:, :1], reach, axis=1), ids], axis=1)[:, -reach:]
+    last = segments.same_as_last(ids)
+    return jnp.where(last[..., None], steps, 0)
 
 
 def _check(x, weight, bias, padding, activation, state, return_final_state, segment_ids):

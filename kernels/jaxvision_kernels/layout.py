@@ -94,7 +94,8 @@ def advance(h, x, dt, A, B, keep):
 
 def clear(h, keep):
     """Zeros the states of the batch rows where keep `[b]` is 0."""
-    return h if keep is None else keep[:, None, None, None] * h
+    # Chosen, not multiplied: what is not finite stays in its segment.
+    return h if keep is None else jnp.where(keep[:, None, None, None] > 0, h, 0.0)
 
 
 def outer(x, w):

@@ -92,13 +92,13 @@ class Program:
             y["x"] = y["dt"] * y["u"]
         return y
 
-    def decay(self, x):
-        """`exp(dt A)`, 0 where a segment begins. Cheaper taken again than held in registers."""
-        decay = jnp.exp2(x["dt"][:, None] * self.A2)
-        return decay * x["keep"] if "keep" in x else decay
+    def decayed(self, h, x):
+        """`exp(dt A) h`, 0 where a segment begins. Cheaper taken again than held in registers."""
+        decayed = jnp.exp2(x["dt"][:, None] * self.A2) * h
+        return jnp.where(x["keep"] > 0, decayed, 0.0) if "keep" in x else decayed
 
     def advance(self, h, x):
-        return self.decay(x) * h + x["x"][:, None] * x["B"]
+        return self.decayed(h, x) + x["x"][:, None] * x["B"]
 
     def start(self, chunk):
         """The index of the first step of a chunk of this split."""
@@ -160,7 +160,7 @@ def retreat_kernel(problem, refs):
         first = program.start(0) + (runs - 1 - i) * tiling.inner
         for x in map(program.ready, program.several(first, ("delta", "C", "z", "dy"))[::-1]):
             dy = x["dy"] * (x["z"] * jax.nn.sigmoid(x["z"])) if "z" in x else x["dy"]
-            ahead = program.decay(x) * (ahead + dy[:, None] * x["C"])
+            ahead = program.decayed(ahead + dy[:, None] * x["C"], x)
         return ahead
 
     ahead = lax.fori_loop(0, runs, some, jnp.zeros(program.shape, jnp.float32))
@@ -204,7 +204,7 @@ def backward_kernel(problem, refs):
             carry["dA"] = carry["dA"] + decayed_g * x["dt"][:, None]
             carry = weight("B", carry, g * x["x"][:, None], x)
             carry = weight("C", carry, h * dy[:, None], x)
-            carry["ahead"] = program.decay(x) * g
+            carry["ahead"] = program.decayed(g, x)
         return carry
 
     def weight(name, carry, share, x):
@@ -220,7 +220,7 @@ def backward_kernel(problem, refs):
         names = ("u", "delta", "B", "C", "z", "dy")
         steps, before = program.several(first, names), []
         for x in map(program.ready, steps):
-            before.append(program.decay(x) * h)
+            before.append(program.decayed(h, x))
             h = before[-1] + x["x"][:, None] * x["B"]
         return undo(carry, steps, before)
 

@@ -22,7 +22,7 @@ def scan(u, dt, A, B, C, h0, keep, *, reverse: bool) -> tuple[jax.Array, jax.Arr
     def step(h, x):
         x = {k: widen(v) for k, v in {**fixed, **x}.items()}
         if keep is not None:
-            h = x["keep"][:, None, None] * h
+            h = jnp.where(x["keep"][:, None, None] > 0, h, 0.0)
         B, C = per_channel(x["B"], d), per_channel(x["C"], d)
         h = jnp.exp(x["dt"][..., None] * A) * h + (x["dt"] * x["u"])[..., None] * B
         return h, (h * C).sum(-1)

@@ -23,6 +23,13 @@ def kept(segment_ids: jax.Array | None, reverse: bool) -> jax.Array | None:
     return jnp.concatenate([same, edge] if reverse else [edge, same], axis=1)
 
 
+def same_as_last(segment_ids: jax.Array) -> jax.Array:
+    """`[b l]` bool: whether no id changes from a step to the last one."""
+    changed = segment_ids[:, 1:] != segment_ids[:, :-1]
+    after = jnp.cumsum(changed[:, ::-1], axis=1)[:, ::-1]
+    return jnp.pad(after == 0, ((0, 0), (0, 1)), constant_values=True)
+
+
 def same(segment_ids: jax.Array, offset: int) -> jax.Array:
     """`[b l]` bool: whether steps t and t + offset lie in one segment, without a change between.
 

@@ -141,12 +141,19 @@ def scan_as(
     return y.astype(dtype), state
 
 
-@functools.cache
 def automatic(*, complex_states: bool) -> str:
-    """What backend="auto" stands for on this machine, said once to the log."""
+    """What backend="auto" stands for on JAX's default device, said once to the log."""
+    device = jax.config.jax_default_device
+    if device is None or isinstance(device, str):  # None, or a platform's name
+        device = jax.devices(device)[0]
+    return _automatic(device, complex_states)
+
+
+@functools.cache
+def _automatic(device, complex_states: bool) -> str:
     choice, reason = "xla", "JAX's default device is no NVIDIA GPU"
-    if jax.default_backend() == "gpu":
-        capability = getattr(jax.devices()[0], "compute_capability", "")
+    if device.platform == "gpu":
+        capability = getattr(device, "compute_capability", "")
         if not capability or float(capability) < 8.0:
             reason = f"the GPU has compute capability {capability or 'unknown'}, not 8.0 or more"
         elif importlib.util.find_spec("jax.experimental.pallas.triton") is None:

@@ -35,8 +35,8 @@ def ssd(
 
     Dao and Gu 2024 (arXiv 2405.21060), section 6 and listing 1: within a chunk a masked attention,
     between chunks a scan of states. Everything but the ids is differentiable, and the backward pass
-    keeps only the arguments. With float32 inputs all is float32 at full precision; with narrower
-    ones the matrix products take narrow operands and add in float32, and decays stay float32.
+    keeps only the arguments. All is float32 at full precision; but with a bfloat16 u the matrix
+    products take bfloat16 operands, the state's too, and add in float32. Decays stay float32.
 
     Args:
       u, z: `[b l h p]`, h heads of p channels.
@@ -105,10 +105,12 @@ def _chunked(u, dt, A, B, C, h0, keep, reverse, chunk):
     """As `_reference`. Letters: c chunks of k steps (i, j), g groups of r heads."""
     b, length, h, p = u.shape
     g, n = B.shape[2:]
-    precision = "highest" if u.dtype == jnp.float32 else None
+    # Float16 would overflow where states do not.
+    narrow = jnp.bfloat16 if u.dtype == jnp.bfloat16 else jnp.float32
+    precision = "highest" if narrow == jnp.float32 else None
 
     def dot(letters, *operands):
-        operands = [x.astype(u.dtype) for x in operands]
+        operands = [x.astype(narrow) for x in operands]
         return jnp.einsum(
             letters, *operands, precision=precision, preferred_element_type=jnp.float32
         )

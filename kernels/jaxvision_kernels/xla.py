@@ -136,8 +136,9 @@ def _backward(chunk, reverse, residuals, dy, ahead):
         def redo_step(i, carry):
             h, before, dC = carry
             k = chunk - 1 - i if reverse else i
+            h = layout.clear(h, _at(keep_, k))
             before = _put(before, h, k)
-            h = layout.advance(h, _row(x, k), _row(dt_, k), A, _at(B_, k), _at(keep_, k))
+            h = layout.advance(h, _row(x, k), _row(dt_, k), A, _at(B_, k), None)
             return h, before, _collect(dC, h, _row(dy_, k), k)
 
         carry = (_row(states, c), work["before"], work["C"])

@@ -114,5 +114,7 @@ def test_bad_arguments_are_named():
         bidirectional_scan(**arrays, backward={"z": arrays["z"]})
     with pytest.raises(ValueError, match=r"D has shape \(2, 9, 6\); it must be \[d\]"):
         bidirectional_scan(**arrays | {"D": arrays["u"]})
+    with pytest.raises(ValueError, match="one diagonal"):
+        quasiseparable_scan(**arrays, backward={"D": arrays["D"]})
     with pytest.raises(ValueError, match=r"z has shape \(9, 6\)"):
         quasiseparable_scan(**arrays | {"z": arrays["z"][0]})

@@ -105,6 +105,25 @@ def test_two_pieces_are_the_whole(padding, cut):
     np.testing.assert_array_equal(state, end)
 
 
+@pytest.mark.parametrize("padding", ["causal", "anticausal"])
+@pytest.mark.parametrize("cut", [1, 3, 6, 8])
+def test_two_packed_pieces_are_the_whole(padding, cut):
+    x = arrays(12, 4, state=True)
+    options = dict(padding=padding, return_final_state=True)
+    y, _ = causal_conv1d(**x, **options, segment_ids=IDS)
+    parts = [(x["x"][:, s], IDS[:, s]) for s in (np.s_[:cut], np.s_[cut:])]
+    (first, ids1), (second, ids2) = parts if padding == "causal" else parts[::-1]
+    y1, middle = causal_conv1d(**x | {"x": first}, **options, segment_ids=ids1)
+    if padding == "causal":  # a segment that begins with the second piece knows nothing before
+        joins = (ids1[:, -1] == ids2[:, 0])[:, None, None]
+    else:
+        joins = (ids1[:, 0] == ids2[:, -1])[:, None, None]
+    rest = x | {"x": second, "initial_state": middle * joins}
+    y2, _ = causal_conv1d(**rest, **options, segment_ids=ids2)
+    joined = jnp.concatenate([y1, y2] if padding == "causal" else [y2, y1], axis=1)
+    np.testing.assert_allclose(joined, y, rtol=1e-6, atol=1e-6)
+
+
 def test_anticausal_is_causal_on_the_flipped_sequence():
     x = arrays(9, 4, state=True)
     y, state = causal_conv1d(**x, padding="anticausal", return_final_state=True)

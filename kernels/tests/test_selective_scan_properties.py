@@ -29,6 +29,8 @@ draws = dict(deadline=None, derandomize=True, suppress_health_check=[HealthCheck
 
 def check(case, backend):
     """Values within the rounding bound, and the derivative along all inputs by a complex step."""
+    if not case["softplus"]:  # a bias alone would make steps negative, and states explode
+        case = case | {"extras": [k for k in case["extras"] if k != "delta_bias"]}
     arrays, options = make(**case)
     wy, wh = weights_of_loss(arrays)
     rng = np.random.default_rng(1)

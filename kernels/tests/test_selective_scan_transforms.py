@@ -106,6 +106,27 @@ def test_packed_sequences_do_not_see_one_another():
     np.testing.assert_allclose(packed[:, 4:], y, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("backend", ["reference", "scan", "xla", "pallas"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_packed_sequences_are_blind_to_what_is_not_finite_beside_them(backend, reverse):
+    """`associative` is left out: it multiplies whole stretches by their decay."""
+    arrays, options = make(length=10, extras=("D",))
+    ids = np.array([[7] * 4 + [3] * 6] * 2)
+    options = {**options, "ids": ids, "reverse": reverse}
+    bad, good = (np.s_[:4], np.s_[4:]) if not reverse else (np.s_[4:], np.s_[:4])
+    poisoned = arrays | {"u": arrays["u"].at[:, bad].set(jnp.inf)}
+
+    def f(arrays):
+        y = run(arrays, options, backend)[0][:, good]
+        return (y**2).sum(), y
+
+    g = quick_jit(jax.value_and_grad(f, has_aux=True))
+    ((_, y), grads), ((_, expected), exact) = g(poisoned), g(arrays)
+    np.testing.assert_array_equal(y, expected)
+    for k in TIMED:
+        np.testing.assert_array_equal(grads[k][:, good], exact[k][:, good])
+
+
 def test_gradient_memory_does_not_grow_with_the_number_of_states(optimised):
     b, length, d, n = 1, 512, 32, 16
     shapes = {"u": (b, length, d), "delta": (b, length, d), "A": (d, n)}
