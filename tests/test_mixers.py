@@ -52,7 +52,13 @@ def build(name, meta):
     return made(lambda: MIXERS[name](size["d_model"], cfg, rngs=nnx.Rngs(0)))
 
 
-@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(k, marks=pytest.mark.slow if k.endswith(("_seed", "_g2")) else ())
+        for k in MIXERS
+    ],
+)
 def test_golden_vectors(name):
     data, groups = golden(name)
     mixer = build(name, groups["meta"])
@@ -108,7 +114,8 @@ def test_bidirectional_mixer_is_two_mambas_on_one_projection():
     np.testing.assert_allclose(run(mixer, x), total, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("mixer", [MambaMixer, QuasiseparableMixer])
+@pytest.mark.slow
+@pytest.mark.parametrize("mixer", [MambaMixer, BiMambaMixer, MambaVisionMixer, QuasiseparableMixer])
 def test_narrow_compute_stays_near(mixer):
     x = jax.random.normal(jax.random.key(0), (2, 6, 16))
     cfg = MambaConfig(state=4)

@@ -6,7 +6,8 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxvision_kernels import pallas_triton, selective_scan
+import pytest
+from jaxvision_kernels import BACKENDS, pallas_triton, selective_scan
 
 CHUNKED = ("scan", "xla")
 TIMED = ("u", "delta", "B", "C")
@@ -27,6 +28,17 @@ CASES = {
         extras=("D", "z", "delta_bias", "h0"),
     ),
 }
+
+# The interpreted kernels take seconds to compile: two cases hold most of what the others do.
+BY_BACKEND = [
+    pytest.param(
+        case,
+        backend,
+        marks=pytest.mark.slow if backend == "pallas" and case not in ("grouped", "all") else (),
+    )
+    for case in CASES
+    for backend in BACKENDS
+]
 
 # Halves compile times; the golden vectors run the fast backend as users compile it.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

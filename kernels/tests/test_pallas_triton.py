@@ -32,6 +32,7 @@ def gradients(arrays, options, tiling):
     return quick_jit(jax.value_and_grad(loss, has_aux=True))(arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tiling",
     [
@@ -65,6 +66,7 @@ def test_what_lies_past_the_end_of_an_array_is_not_read():
         assert np.isfinite(x).all()
 
 
+@pytest.mark.slow
 def test_gradients_are_the_same_each_time():
     arrays, options = make(length=11, extras=("D",))
     run_once = functools.partial(gradients, arrays, options, Tiling(channels=2, inner=2, outer=4))
@@ -72,6 +74,7 @@ def test_gradients_are_the_same_each_time():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_vmap_of_the_gradient():
     arrays, options = make(length=5)
     many = jnp.stack([arrays["u"], -arrays["u"]])

@@ -8,6 +8,7 @@ import recurrence
 from jaxvision_kernels import BACKENDS, pallas_triton, selective_scan
 from jaxvision_kernels.operands import chunk_length
 from scan_cases import (
+    BY_BACKEND,
     CASES,
     doubles,
     interpreted,
@@ -21,8 +22,7 @@ from scan_cases import (
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "backend"), BY_BACKEND)
 def test_values_stay_within_the_rounding_bound(case, backend):
     arrays, options = make(**CASES[case])
     y, state, _ = outcome(case, backend)
@@ -32,8 +32,7 @@ def test_values_stay_within_the_rounding_bound(case, backend):
     assert (abs(state - exact_state) <= state_bound).all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "backend"), BY_BACKEND)
 def test_gradients_match_complex_steps(case, backend):
     """`Im f(x + i s v) / s` is the derivative along v, exact in float64 for tiny s."""
     arrays, options = make(**CASES[case])
@@ -52,8 +51,7 @@ def test_gradients_match_complex_steps(case, backend):
         assert abs((grads[name] * v).sum() - expected) <= tolerance, name
 
 
-@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "reference"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "backend"), [x for x in BY_BACKEND if x.values[1] != "reference"])
 def test_gradients_match_the_reference_entry_by_entry(case, backend):
     arrays, _ = make(**CASES[case])
     expected, grads = outcome(case, "reference")[2], outcome(case, backend)[2]
@@ -62,7 +60,9 @@ def test_gradients_match_the_reference_entry_by_entry(case, backend):
         np.testing.assert_allclose(grads[name], expected[name], rtol=0, atol=atol, err_msg=name)
 
 
-SLOW = [("lti", "pallas"), ("grouped", "pallas")]  # seconds to interpret; CASES hold such forms
+SLOW = [
+    (name, "pallas") for name in ("lti", "grouped", "stiff")
+]  # seconds to interpret; CASES hold such forms
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,13 @@ def outcome(form, backend, reverse):
     return out, grads
 
 
-@pytest.mark.parametrize("backend", ["reference", "associative", "scan", "xla"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "xla",
+        *(pytest.param(b, marks=pytest.mark.slow) for b in ("reference", "associative", "scan")),
+    ],
+)
 @pytest.mark.parametrize(
     ("form", "reverse"), [("vary", False), ("grouped", True), ("constant", False)]
 )

@@ -106,7 +106,10 @@ def test_packed_sequences_do_not_see_one_another():
     np.testing.assert_allclose(packed[:, 4:], y, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("backend", ["reference", "scan", "xla", "pallas"])
+@pytest.mark.parametrize(
+    "backend",
+    ["xla", *(pytest.param(b, marks=pytest.mark.slow) for b in ("reference", "scan", "pallas"))],
+)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_packed_sequences_are_blind_to_what_is_not_finite_beside_them(backend, reverse):
     """`associative` is left out: it multiplies whole stretches by their decay."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow  # a process of its own, and a dozen programs to compile
 BACKENDS = ("xla", "pallas")
 B, L, D, N = 8, 64, 16, 4  # of sharded.py
 
