@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxvision_kernels import SSD_BACKENDS, quasiseparable_scan, shift, ssd
 
-from jaxvision.nn.mamba import Conv1d, MambaConfig, initial_steps, rank_of
+from jaxvision.nn.mamba import Conv1d, MambaConfig, initial_decays, initial_steps, rank_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,8 +92,7 @@ class QuasiseparableMixer(nnx.Module):
             setattr(self, f"x_proj_{end}", x_proj)
             setattr(self, f"dt_proj_{end}", nnx.Linear(rank, inner, **linear))
         self.rank = rank
-        states = jnp.arange(1, cfg.state + 1, dtype=jnp.float32)
-        self.A_log = nnx.Param(jnp.tile(jnp.log(states), (inner, 1)))
+        self.A_log = nnx.Param(initial_decays(inner, cfg.state))
         self.dt_bias = nnx.Param(initial_steps(inner, rngs))
         self.D = nnx.Param(jnp.ones((inner,)))
         self.out_proj = nnx.Linear(inner, channels, **linear)

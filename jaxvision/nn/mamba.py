@@ -65,8 +65,7 @@ class Selection(nnx.Module):
         kernel = jax.random.uniform(rngs.params(), (rank, inner), minval=-bound, maxval=bound)
         self.dt_proj.kernel[...] = kernel
         self.dt_proj.bias[...] = initial_steps(inner, rngs)
-        states = jnp.arange(1, cfg.state + 1, dtype=jnp.float32)
-        self.A_log = nnx.Param(jnp.tile(jnp.log(states), (inner, 1)))
+        self.A_log = nnx.Param(initial_decays(inner, cfg.state))
 
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
         """`[b l d]` -> what a scan takes; the bias of its steps comes apart, as `dt_proj.bias`."""
@@ -80,6 +79,11 @@ def initial_steps(channels: int, rngs: nnx.Rngs) -> jax.Array:
     low, high = math.log(1e-3), math.log(1e-1)
     step = jnp.exp(jax.random.uniform(rngs.params(), (channels,), minval=low, maxval=high))
     return step + jnp.log(-jnp.expm1(-step))
+
+
+def initial_decays(channels: int, states: int) -> jax.Array:
+    """`log(1 … n)` for every channel, `[d n]`: the logarithm of -A, as Mamba starts."""
+    return jnp.tile(jnp.log(jnp.arange(1, states + 1, dtype=jnp.float32)), (channels, 1))
 
 
 class MambaMixer(nnx.Module):

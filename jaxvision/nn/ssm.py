@@ -16,6 +16,7 @@ from jaxvision_kernels import (
 )
 
 from jaxvision.nn.conv import DepthwiseConv
+from jaxvision.nn.mamba import initial_decays, initial_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,15 +80,8 @@ class ScanMixer(nnx.Module):
                 rngs.params(), (groups, self.rank, width), minval=-bound, maxval=bound
             )
         )
-        # Mamba's initial steps: delta log-uniform in [1e-3, 1e-1], stored before the softplus.
-        delta = jnp.exp(
-            jax.random.uniform(
-                rngs.params(), (inner,), minval=math.log(1e-3), maxval=math.log(1e-1)
-            )
-        )
-        self.delta_bias = nnx.Param(delta + jnp.log(-jnp.expm1(-delta)))
-        states = jnp.arange(1, cfg.state + 1, dtype=jnp.float32)
-        self.log_decay = nnx.Param(jnp.tile(jnp.log(states), (inner, 1)))
+        self.delta_bias = nnx.Param(initial_steps(inner, rngs))
+        self.log_decay = nnx.Param(initial_decays(inner, cfg.state))
         self.skip = nnx.Param(jnp.ones((inner,)))
         self.project_out = nnx.Linear(inner, channels, use_bias=False, dtype=dtype, rngs=rngs)
 

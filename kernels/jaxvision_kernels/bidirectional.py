@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision_kernels import segments
-from jaxvision_kernels.operands import expect, expect_float
+from jaxvision_kernels.operands import expect, expect_float, skip_and_gate
 from jaxvision_kernels.selective_scan import scan_as
 
 OWN = ("u", "delta", "A", "B", "C", "delta_bias", "D")  # what the backward scan may have
@@ -83,7 +83,7 @@ def shift(x: jax.Array, steps: int, segment_ids: jax.Array | None = None) -> jax
     length = x.shape[1]
     x = jnp.pad(x, [(0, 0), *pads])[:, max(-steps, 0) :][:, :length]
     if segment_ids is not None:
-        same = segments.same(segment_ids, -steps)
+        same = segments.same(segments.numbers(jnp.asarray(segment_ids)), -steps)
         x = jnp.where(same.reshape(*same.shape, *(1,) * (x.ndim - 2)), x, 0)
     return x
 
@@ -103,12 +103,8 @@ def _both(operands, backward, delta_softplus, segment_ids, backend, chunk):
 
 
 def _finish(y, u, D, z, diagonal):
-    u = jnp.asarray(u)
+    u, D, z = (None if x is None else jnp.asarray(x) for x in (u, D, z))
     expect("D", D, diagonal)
     expect("z", z, {"[b l d]": u.shape})
     expect_float({"D": D, "z": z})
-    if D is not None:
-        y = y + D.astype(jnp.float32) * u.astype(jnp.float32)
-    if z is not None:
-        y = y * jax.nn.silu(z.astype(jnp.float32))
-    return y.astype(u.dtype)
+    return skip_and_gate(y, u, D, z).astype(u.dtype)

@@ -59,7 +59,8 @@ def causal_conv1d(
     before, after = max(0, -min(offsets)), max(0, max(offsets))
     same = None
     if segment_ids is not None:
-        same = [segments.same(segment_ids, k) for k in offsets]
+        number = segments.numbers(segment_ids)
+        same = [segments.same(number, k) for k in offsets]
 
     def convolve(x, state, weight, bias):
         x, state, weight = (a.astype(jnp.float32) for a in (x, state, weight))
@@ -123,10 +124,9 @@ def _final_state(x, state, backwards, segment_ids):
     steps = steps[:, x.shape[1] :]
     if segment_ids is None or not reach:
         return steps
-    ids = segment_ids[:, ::-1] if backwards else segment_ids
-    ids = jnp.concatenate([jnp.repeat(ids[:, :1], reach, axis=1), ids], axis=1)[:, -reach:]
-    last = segments.same_as_last(ids)
-    return jnp.where(last[..., None], steps, 0)
+    number = segments.numbers(segment_ids[:, ::-1] if backwards else segment_ids)
+    number = jnp.pad(number, ((0, 0), (reach, 0)))[:, -reach:]  # the state is of the first, 0
+    return jnp.where((number == number[:, -1:])[..., None], steps, 0)
 
 
 def _check(x, weight, bias, padding, activation, state, return_final_state, segment_ids):

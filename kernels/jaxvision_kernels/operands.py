@@ -60,6 +60,13 @@ def step_sizes(delta, delta_bias, softplus: bool) -> jax.Array:
     return jax.nn.softplus(dt) if softplus else dt  # in float32 equal to PyTorch's, linear above 20
 
 
+def skip_and_gate(y, u, D, z) -> jax.Array:
+    """`(y + D u) silu(z)` in float32; D broadcasts to u, and either may be None."""
+    if D is not None:
+        y = y + D.astype(jnp.float32) * u.astype(jnp.float32)
+    return y if z is None else y * jax.nn.silu(z.astype(jnp.float32))
+
+
 def positive_steps(chunk: int) -> int:
     """`chunk` itself, if it is a whole number of steps."""
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:

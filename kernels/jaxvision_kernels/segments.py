@@ -23,20 +23,17 @@ def kept(segment_ids: jax.Array | None, reverse: bool) -> jax.Array | None:
     return jnp.concatenate([same, edge] if reverse else [edge, same], axis=1)
 
 
-def same_as_last(segment_ids: jax.Array) -> jax.Array:
-    """`[b l]` bool: whether no id changes from a step to the last one."""
+def numbers(segment_ids: jax.Array) -> jax.Array:
+    """`[b l]`: how many times the id has changed, which tells segments of one id apart."""
     changed = segment_ids[:, 1:] != segment_ids[:, :-1]
-    after = jnp.cumsum(changed[:, ::-1], axis=1)[:, ::-1]
-    return jnp.pad(after == 0, ((0, 0), (0, 1)), constant_values=True)
+    return jnp.cumsum(jnp.pad(changed, ((0, 0), (1, 0))), axis=1)
 
 
-def same(segment_ids: jax.Array, offset: int) -> jax.Array:
-    """`[b l]` bool: whether steps t and t + offset lie in one segment, without a change between.
+def same(number: jax.Array, offset: int) -> jax.Array:
+    """`[b l]` bool: whether steps t and t + offset lie in one segment, by their `numbers`.
 
     Steps before the first and after the last count to the first and the last segment.
     """
-    changed = segment_ids[:, 1:] != segment_ids[:, :-1]
-    number = jnp.cumsum(jnp.pad(changed, ((0, 0), (1, 0))), axis=1)
     length = number.shape[1]
     there = jnp.clip(jnp.arange(length) + offset, 0, length - 1)
     return number == number[:, there]

@@ -134,11 +134,7 @@ def scan_as(
     A = operands.widen(A)
     y, state = PLAIN[backend](u, dt, A, B, C, h0, keep, reverse=reverse, **extra)
     y = 2 * y.real if jnp.iscomplexobj(y) else y
-    if D is not None:
-        y = y + D.astype(jnp.float32) * u.astype(jnp.float32)
-    if z is not None:
-        y = y * jax.nn.silu(z.astype(jnp.float32))
-    return y.astype(dtype), state
+    return operands.skip_and_gate(y, u, D, z).astype(dtype), state
 
 
 def automatic(*, complex_states: bool) -> str:

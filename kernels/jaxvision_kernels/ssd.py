@@ -7,7 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvision_kernels import segments
-from jaxvision_kernels.operands import expect, expect_float, positive_steps, step_sizes
+from jaxvision_kernels.operands import (
+    expect,
+    expect_float,
+    positive_steps,
+    skip_and_gate,
+    step_sizes,
+)
 
 SSD_BACKENDS = ("xla", "reference")
 CHUNK = 64
@@ -75,12 +81,8 @@ def ssd(
         chunk = min(length, positive_steps(CHUNK if chunk is None else chunk))
         run = jax.checkpoint(_chunked, static_argnums=(7, 8))
         y, state = run(u, dt, A, B, C, h0, keep, reverse, chunk)
-    if D is not None:
-        D = D.astype(jnp.float32)
-        y = y + (D[:, None] if D.ndim == 1 else D) * u.astype(jnp.float32)
-    if z is not None:
-        y = y * jax.nn.silu(z.astype(jnp.float32))
-    y = y.astype(u.dtype)
+    D = D[:, None] if D is not None and D.ndim == 1 else D
+    y = skip_and_gate(y, u, D, z).astype(u.dtype)
     return (y, state) if return_last_state else y
 
 
