@@ -24,7 +24,9 @@ class Program:
         self.rows = pl.ds(self.group * problem.width + first, tiling.channels)
         self.real = first + jnp.arange(tiling.channels) < problem.width  # [p]
         padded = pl.next_power_of_2(problem.states)
-        self.columns = pl.ds(0, padded)
+        # Past the end where n is no power of two, and masked there: newer JAX refuses such a slice
+        # from a start that it knows.
+        self.columns = pl.ds(0 * self.block, padded)
         self.weights = jnp.arange(padded) < problem.states  # [n]
         self.tile = self.real[:, None] & self.weights[None, :]
         self.shape = (tiling.channels, padded)
