@@ -22,7 +22,7 @@ from jax import export
 from jax._src.mesh import AbstractDevice
 from jax._src.pallas.triton import lowering
 from jaxvision_kernels import pallas_triton, selective_scan
-from jaxvision_kernels.pallas_triton import Tiling
+from jaxvision_kernels.pallas_scan import Tiling
 
 DEVICE = AbstractDevice(device_kind="NVIDIA A100-SXM4-80GB", num_cores=108, platform="gpu")
 CHECKS = [export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")]

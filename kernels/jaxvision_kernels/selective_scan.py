@@ -1,6 +1,7 @@
 """The selective scan of Mamba (S6), channels last, with a choice of backends."""
 
 import functools
+import importlib
 import importlib.util
 import logging
 
@@ -16,7 +17,12 @@ PLAIN = {
     "xla": xla.scan,
 }
 CHUNKED = ("scan", "xla")
-BACKENDS = (*PLAIN, "pallas")
+KERNELS = {  # loaded when asked for
+    "pallas": "jaxvision_kernels.pallas_triton",
+    "mosaic": "jaxvision_kernels.pallas_mosaic",
+}
+BACKENDS = (*PLAIN, *KERNELS)
+MOST_STATES = 32  # of "mosaic", which keeps those of a channel in one thread's registers
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +65,8 @@ def selective_scan(
       segment_ids: integers `[b l]`; the state is cleared wherever the id differs from that of the
         step scanned before, so packed sequences do not see one another. h0 enters the first one.
       backend: "xla" (fast on a CPU, O(b l d) memory, no forward mode), "pallas" (NVIDIA GPUs of
-        compute capability 8.0 and later, that memory too), "scan" (that memory too, forward mode
+        compute capability 8.0 and later, that memory too), "mosaic" (the same by Pallas' other
+        compiler, 9.0 and later, n <= 32), "scan" (that memory too, forward mode
         and second derivatives, ONNX on its own), "associative" (parallel in time, O(b l d n)
         memory) or "reference" (a plain `lax.scan`). "auto" is "pallas" where JAX's default device
         is such a GPU, else "xla", and says in the log which and why; what it chooses when tracing
@@ -117,17 +124,17 @@ def scan_as(
     operands.check(u, delta, A, B, C, D, z, delta_bias, h0)
     segments.check(segment_ids, u.shape[:2])
     if backend == "auto":
-        backend = automatic(complex_states=jnp.iscomplexobj(A))
+        backend = automatic(A)
     if chunk is not None and backend not in CHUNKED:
         raise ValueError(f"chunk={chunk} has no meaning for backend={backend!r}; leave it out")
     dtype = u.dtype if dtype is None else dtype
     keep = segments.kept(segment_ids, reverse)
 
-    if backend == "pallas":
-        from jaxvision_kernels import pallas_triton
-
-        options = dict(softplus=delta_softplus, reverse=reverse, dtype=dtype)
-        return pallas_triton.scan(u, delta, A, B, C, D, z, delta_bias, h0, keep, **options)
+    if backend in KERNELS:
+        kernels = importlib.import_module(KERNELS[backend])
+        x = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=delta_bias, h0=h0, keep=keep)
+        options = dict(softplus=delta_softplus, reverse=reverse, dtype=jnp.dtype(dtype))
+        return kernels.scan(x, **options)
 
     dt = operands.step_sizes(delta, delta_bias, delta_softplus)
     extra = {"chunk": operands.chunk_length(u.shape[1], chunk)} if backend in CHUNKED else {}
@@ -137,26 +144,32 @@ def scan_as(
     return operands.skip_and_gate(y, u, D, z).astype(dtype), state
 
 
-def automatic(*, complex_states: bool) -> str:
+def automatic(A: jax.Array) -> str:
     """What backend="auto" stands for on JAX's default device, said once to the log."""
     device = jax.config.jax_default_device
     if device is None or isinstance(device, str):  # None, or a platform's name
         device = jax.devices(device)[0]
-    return _automatic(device, complex_states)
+    return _automatic(device, jnp.iscomplexobj(A), A.shape[1] <= MOST_STATES)
 
 
 @functools.cache
-def _automatic(device, complex_states: bool) -> str:
+def _automatic(device, complex_states: bool, few_states: bool) -> str:
     choice, reason = "xla", "JAX's default device is no NVIDIA GPU"
     if device.platform == "gpu":
-        capability = getattr(device, "compute_capability", "")
-        if not capability or float(capability) < 8.0:
+        capability = float(getattr(device, "compute_capability", None) or 0)
+        if capability < 8.0:
             reason = f"the GPU has compute capability {capability or 'unknown'}, not 8.0 or more"
-        elif importlib.util.find_spec("jax.experimental.pallas.triton") is None:
-            reason = "this JAX has no Pallas backend for Triton"
         elif complex_states:
             reason = "A is complex"
-        else:
+        elif _found("triton"):
             choice, reason = "pallas", f"the GPU has compute capability {capability}"
+        elif _found("mosaic_gpu") and capability >= 9.0 and few_states:
+            choice, reason = "mosaic", "this JAX has no Pallas backend for Triton"
+        else:
+            reason = "this JAX has no Pallas backend for this GPU and as many states"
     log.info("selective_scan: backend='auto' means %r: %s", choice, reason)
     return choice
+
+
+def _found(backend: str) -> bool:
+    return importlib.util.find_spec(f"jax.experimental.pallas.{backend}") is not None

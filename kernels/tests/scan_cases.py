@@ -1,5 +1,7 @@
 """Inputs that the tests of the selective scan share, and what each backend makes of them."""
 
+import contextlib
+import dataclasses
 import functools
 from unittest import mock
 
@@ -7,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxvision_kernels import BACKENDS, pallas_triton, selective_scan
+from jaxvision_kernels import BACKENDS, pallas_mosaic, pallas_triton, selective_scan
+from jaxvision_kernels.pallas_scan import Tiling
 
 CHUNKED = ("scan", "xla")
 TIMED = ("u", "delta", "B", "C")
@@ -29,12 +32,13 @@ CASES = {
     ),
 }
 
-# The interpreted kernels take seconds to compile: two cases hold most of what the others do.
+# The interpreted kernels take seconds to compile: a case or two hold most of what the others do.
+INTERPRETED = {"pallas": ("grouped", "all"), "mosaic": ("packed",)}
 BY_BACKEND = [
     pytest.param(
         case,
         backend,
-        marks=pytest.mark.slow if backend == "pallas" and case not in ("grouped", "all") else (),
+        marks=() if case in INTERPRETED.get(backend, CASES) else pytest.mark.slow,
     )
     for case in CASES
     for backend in BACKENDS
@@ -66,13 +70,18 @@ def make(*, length, n=4, B="vary", C="vary", extras=(), low=False, **options):
 
 
 # Small enough that the cases have programs, splits and chunks to divide and to pad.
-TILING = pallas_triton.Tiling(channels=4, inner=2, outer=4, splits=2)
+TILING = Tiling(channels=4, inner=2, outer=4, splits=2)
 
 
+@contextlib.contextmanager
 def interpreted(tiling=TILING):
-    """Within it, backend="pallas" runs on a CPU, by Pallas' interpreter."""
-    scan = functools.partial(pallas_triton.scan, tiling=tiling, interpret=True)
-    return mock.patch.object(pallas_triton, "scan", scan)
+    """Within it, the backends "pallas" and "mosaic" run on a CPU, by Pallas' interpreters."""
+    with contextlib.ExitStack() as stack:
+        for module, channels in ((pallas_triton, tiling.channels), (pallas_mosaic, 128)):
+            cut = dataclasses.replace(tiling, channels=channels)
+            scan = functools.partial(module.scan, tiling=cut, interpret=True)
+            stack.enter_context(mock.patch.object(module, "scan", scan))
+        yield
 
 
 def run(arrays, options, backend):

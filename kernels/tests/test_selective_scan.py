@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import recurrence
-from jaxvision_kernels import BACKENDS, pallas_triton, selective_scan
+from jaxvision_kernels import BACKENDS, selective_scan
 from jaxvision_kernels.operands import chunk_length
+from jaxvision_kernels.pallas_scan import Tiling
 from scan_cases import (
     BY_BACKEND,
     CASES,
@@ -60,16 +61,18 @@ def test_gradients_match_the_reference_entry_by_entry(case, backend):
         np.testing.assert_allclose(grads[name], expected[name], rtol=0, atol=atol, err_msg=name)
 
 
-SLOW = [
-    (name, "pallas") for name in ("lti", "grouped", "stiff")
-]  # seconds to interpret; CASES hold such forms
+NAMES = ("full", "lti", "grouped", "stiff")
+SLOW = [  # seconds to interpret; CASES hold such forms
+    *(("pallas", name) for name in NAMES[1:]),
+    *(("mosaic", name) for name in NAMES),
+]
 
 
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
-        pytest.param(name, backend, marks=pytest.mark.slow if (name, backend) in SLOW else ())
-        for name in ("full", "lti", "grouped", "stiff")
+        pytest.param(name, backend, marks=pytest.mark.slow if (backend, name) in SLOW else ())
+        for name in NAMES
         for backend in BACKENDS
     ],
 )
@@ -92,7 +95,7 @@ def test_golden_vectors(name, backend, request):
     if backend == "xla":
         request.getfixturevalue("optimised")
     jit = jax.jit if backend == "xla" else quick_jit
-    with interpreted(pallas_triton.Tiling(channels=4, inner=4, outer=16)):
+    with interpreted(Tiling(channels=4, inner=4, outer=16)):
         (_, (y, state)), grads = jit(jax.value_and_grad(loss, has_aux=True))(arrays)
     assert relative(y, channels_last(data["out/y"])) < 1e-5
     assert relative(state, data["out/extra"]) < 1e-5
@@ -112,6 +115,10 @@ BAD = {
     "backend='cuda' is none of": dict(backend="cuda"),
     "chunk=8 has no meaning for backend='pallas'": dict(backend="pallas", chunk=8),
     "backend='pallas' has no complex A": dict(backend="pallas", A=np.ones((4, 2), "c8")),
+    "backend='mosaic' has no complex A": dict(backend="mosaic", A=np.ones((4, 2), "c8")),
+    "A has 33 states; backend='mosaic' keeps": dict(
+        backend="mosaic", **{k: np.ones((4, 33), "f4") for k in "ABC"}
+    ),
     "B is complex64 and A is float32": dict(B=np.ones((2, 3, 2), "c8")),
     "chunk=8 has no meaning for backend='reference'": dict(backend="reference", chunk=8),
     "chunk=0 must be": dict(chunk=0),

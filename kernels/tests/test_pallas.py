@@ -1,17 +1,21 @@
 """What the Pallas kernels promise beyond the values: masks, splits, transforms, CUDA code."""
 
+import dataclasses
 import functools
+import importlib
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
-from jaxvision_kernels import pallas_triton, selective_scan
-from jaxvision_kernels.pallas_triton import Tiling
+from jaxvision_kernels import pallas_mosaic, pallas_triton, selective_scan
+from jaxvision_kernels.pallas_scan import Tiling
 from scan_cases import interpreted, make, outcome, quick_jit, relative, run, weights_of_loss
 
-CUSTOM_CALL = "__gpu$xla.gpu.triton"
+MODULES = {"pallas": pallas_triton, "mosaic": pallas_mosaic}
+CUSTOM_CALLS = {"pallas": ["__gpu$xla.gpu.triton"], "mosaic": ["mosaic_gpu", "mosaic_gpu_v2"]}
 
 
 def gradients(arrays, options, tiling):
@@ -87,7 +91,7 @@ def test_vmap_of_the_gradient():
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
-def lower(device: str, cores: int, dtype, tiling, n=16):
+def lower(backend, device: str, cores: int, dtype, n, splits):
     """StableHLO of a gradient for a GPU that need not be there."""
     from jax._src.mesh import AbstractDevice  # no public name yet
 
@@ -97,34 +101,45 @@ def lower(device: str, cores: int, dtype, tiling, n=16):
     x |= {k: jax.ShapeDtypeStruct((b, length, n), dtype) for k in "BC"}
     x |= {k: jax.ShapeDtypeStruct((d,), jnp.float32) for k in ("D", "delta_bias")}
     x["A"] = jax.ShapeDtypeStruct((d, n), jnp.float32)
+    ids = np.arange(b * length).reshape(b, length) // 50
 
     def loss(x):
-        scan = functools.partial(pallas_triton.scan, tiling=tiling)
+        module = MODULES[backend]
+        tiling = dataclasses.replace(module.choose(b, length, d, n), splits=splits)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pallas_triton, "scan", scan)
-            y = selective_scan(**x, delta_softplus=True, backend="pallas")
+            patch.setattr(module, "choose", lambda *_: tiling)
+            y = selective_scan(**x, delta_softplus=True, segment_ids=ids, backend=backend)
         return y.astype(jnp.float32).sum()
 
     device = AbstractDevice(device_kind=device, num_cores=cores, platform="gpu")
     mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
-        checks = [export.DisabledSafetyCheck.custom_call(CUSTOM_CALL)]
+        checks = [export.DisabledSafetyCheck.custom_call(x) for x in CUSTOM_CALLS[backend]]
         exported = export.export(
             jax.jit(jax.grad(loss)), platforms=["cuda"], disabled_checks=checks
         )
         return exported(x).mlir_module()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("device", [("NVIDIA A100-SXM4-80GB", 108), ("NVIDIA H100", 132)])
-def test_lowers_for_cuda_without_a_gpu(device, dtype):
-    splits = 2 if dtype == "float32" else 1
-    text = lower(*device, dtype, Tiling(splits=splits))
+@pytest.mark.parametrize(
+    ("dtype", "n", "splits"), [("float32", 16, 2), ("bfloat16", 16, 1), ("float16", 3, 1)]
+)
+@pytest.mark.parametrize(
+    ("backend", "device"),
+    [
+        ("pallas", ("NVIDIA A100-SXM4-80GB", 108)),
+        ("pallas", ("NVIDIA H100", 132)),
+        ("mosaic", ("NVIDIA H100", 132)),  # lowers for it whatever it is told
+    ],
+)
+def test_lowers_for_cuda_without_a_gpu(backend, device, dtype, n, splits):
+    text = lower(backend, *device, dtype, n, splits)
     kernels = ["forward_kernel", "backward_kernel"]
     kernels += ["advance_kernel", "retreat_kernel"] if splits > 1 else []
-    assert text.count(CUSTOM_CALL) == len(kernels)
+    calls = [f'custom_call @"?{re.escape(x)}"?\\(' for x in CUSTOM_CALLS[backend]]
+    assert len(re.findall("|".join(calls), text)) == len(kernels)
     for name in kernels:
-        assert f'"{name}"' in text
+        assert name in text
 
 
 def test_default_tilings():
@@ -150,3 +165,34 @@ def test_bad_tilings_are_named(message):
         Tiling(**BAD[message])
     with pytest.raises(ValueError, match="outer=4 is no multiple of inner=8"):
         Tiling(outer=4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    platform: str
+    compute_capability: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("device", "states", "dtype", "there", "choice"),
+    [
+        (Device("cpu"), 16, "f4", ("triton", "mosaic_gpu"), "xla"),
+        (Device("gpu", "7.5"), 16, "f4", ("triton", "mosaic_gpu"), "xla"),
+        (Device("gpu"), 16, "f4", ("triton", "mosaic_gpu"), "xla"),  # not NVIDIA's
+        (Device("gpu", "8.0"), 16, "f4", ("triton", "mosaic_gpu"), "pallas"),
+        (Device("gpu", "9.0"), 16, "c8", ("triton", "mosaic_gpu"), "xla"),
+        (Device("gpu", "9.0"), 16, "f4", ("mosaic_gpu",), "mosaic"),
+        (Device("gpu", "9.0"), 64, "f4", ("mosaic_gpu",), "xla"),
+        (Device("gpu", "8.0"), 16, "f4", ("mosaic_gpu",), "xla"),
+    ],
+)
+def test_what_auto_means(device, states, dtype, there, choice, monkeypatch, caplog):
+    module = importlib.import_module("jaxvision_kernels.selective_scan")
+    monkeypatch.setattr(module, "_found", lambda backend: backend in there)
+    monkeypatch.setattr(module.jax, "devices", lambda *_: [device])
+    module._automatic.cache_clear()
+    A = np.zeros((4, states), dtype)
+    with caplog.at_level("INFO"):
+        assert module.automatic(A) == module.automatic(A) == choice
+    assert caplog.text.count(f"backend='auto' means '{choice}'") == 1  # said once
+    module._automatic.cache_clear()
