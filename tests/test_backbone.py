@@ -3,12 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jaxvision_kernels import inverse_order, scan_order, selective_scan
 from modules import made, run
 
 from jaxvision.cofnet.backbone import BackboneConfig, MambaBackbone
 from jaxvision.nn.conv import DepthwiseConv
 from jaxvision.nn.embed import Siren, fourier_features, sinusoidal
-from jaxvision.nn.ssm import ScanConfig, ScanMixer, from_orders, to_orders
+from jaxvision.nn.ssm import CrossScanMixer, ScanConfig, ScanMixer, from_orders, to_orders
 
 ORDERS = ("row", "column", "row_reversed", "column_reversed")
 
@@ -131,3 +132,30 @@ def test_siren_starts_with_outputs_spread_over_its_range():
     siren = Siren(1, 256, layers=3, w0=30.0, rngs=nnx.Rngs(0))
     out = siren(jnp.linspace(-1, 1, 512)[:, None])
     assert 0.5 < float(out.std()) < 0.75  # the sine of a unit normal has 0.66
+
+
+def test_cross_scan_sums_a_scan_of_its_own_in_every_order():
+    """Against flips and index maps, which the mixer does without."""
+    cfg = ScanConfig(state=3, expand=1, orders=("row", "column_reversed", "hilbert"))
+    mixer = made(lambda: CrossScanMixer(4, cfg, rngs=nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(0), (2, 3, 5, 4))
+    values, gate = jnp.split(mixer.project_in(x), 2, axis=-1)
+    values = jax.nn.silu(mixer.conv(values)).reshape(2, 15, 4)
+    selected = mixer.project_scan(values).reshape(2, 15, 3, -1)
+    y = 0.0
+    for i, name in enumerate(cfg.orders):
+        order, back = scan_order(name, 3, 5), inverse_order(name, 3, 5)
+        delta, B, C = jnp.split(selected[:, order, i], (1, 4), axis=-1)
+        y += selective_scan(
+            values[:, order],
+            delta @ mixer.delta_kernel[i],
+            -jnp.exp(mixer.log_decay[i]),
+            B,
+            C,
+            mixer.skip[i],
+            delta_bias=mixer.delta_bias[i],
+            delta_softplus=True,
+            backend="reference",
+        )[:, back]
+    y = mixer.norm(y).reshape(2, 3, 5, 4) * jax.nn.silu(gate)
+    np.testing.assert_allclose(run(mixer, x), mixer.project_out(y), rtol=1e-4, atol=1e-5)
