@@ -17,8 +17,8 @@ $(UV):
 demo: $(UV) ## train, measure and draw COFNet on scenes made on the spot
 	$(RUN) python -m jaxvision.launch --config=configs/cofnet.py
 
-test: $(UV) ## the test suite
-	$(RUN) pytest
+test: $(UV) ## the test suite, in two processes
+	$(RUN) pytest -n 2 --dist loadfile
 
 slow: $(UV) ## the tests that take minutes
 	$(RUN) pytest -m slow
