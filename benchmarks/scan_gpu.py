@@ -1,271 +1,172 @@
-"""The kernels on an NVIDIA GPU: right first, then how fast, beside mamba_ssm and associative_scan.
+"""The kernels on an NVIDIA GPU: right first, then how fast, beside their peers.
 
-    uv run --extra cuda python benchmarks/scan_gpu.py [--check] [--shapes …]
+    uv run --extra cuda python benchmarks/scan_gpu.py [--check | --timings] [--shapes …]
 
-Correctness: every operation and dtype against its own reference on the same GPU, values and
+Correctness: every operation, form and dtype against its own reference on the same GPU, values and
 gradients; a wrong one stops it. Timing: forward, and forward with backward, medians of interleaved
 rounds; shares are of two ceilings measured here, the copy bandwidth and the rate of exponentials.
-Tilings of our kernels are tried first, and the best is told. Writes
-benchmarks/results/scan-GPU.json.
+Then tilings of our kernel are tried, and the best is told.
 
-mamba_ssm takes part where it can be imported, after the rounds. Memory is not the same quantity for
-both: XLA's temporaries here, PyTorch's peak, outputs and gradients included, there.
+Peers: XLA's associative_scan; mamba_ssm and jax-linear-attention, where this Python has them, or
+the ones that --torch-python and --jla-python name. These run in processes of their own, before the
+others fill the memory. For all, memory is what a call needs beyond its arguments: temporaries and
+results, gradients included; as XLA plans it, or at PyTorch's peak.
+
+Writes benchmarks/results/scan-GPU.json after each step; with --check scan-GPU-checks.json. What no
+longer fits in --minutes is skipped, and recorded as skipped. --interpret is a dry run on a CPU, in
+tiny sizes, with the kernels interpreted: no time that it tells means anything.
 """
 
 import argparse
-import contextlib
-import dataclasses
 import functools
-import importlib.util
 import json
 import os
 import re
-import statistics
-import time
+import sys
 from pathlib import Path
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # room for PyTorch beside
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # room for the peers beside
 
 import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-from jaxvision_kernels import pallas_triton, selective_scan, ssd  # noqa: E402
-from jaxvision_kernels.pallas_triton import Tiling  # noqa: E402
-from scan_gpu_checks import check, operands  # noqa: E402
+from scan_gpu_cases import TINY, Sizes  # noqa: E402
+from scan_gpu_ceilings import ceilings  # noqa: E402
+from scan_gpu_checks import check, failures  # noqa: E402
+from scan_gpu_clock import Deadline  # noqa: E402
+from scan_gpu_peers import PEERS, measure_peer  # noqa: E402
+from scan_gpu_programs import pallas  # noqa: E402
+from scan_gpu_shapes import HYDRA, SHAPES, TINY_HYDRA, TINY_SHAPES  # noqa: E402
+from scan_gpu_timings import device_name, measure_hydra, measure_scan, tune  # noqa: E402
 
-SHAPES = {  # b l d n
-    "Vim-S": (64, 197, 768, 16),
-    "B8 L4096 D1536": (8, 4096, 1536, 16),
-    "B1 L65536 D768": (1, 65536, 768, 16),
-}
-HYDRA = (8, 4096, 24, 64, 64)  # b l heads channels states
-TILINGS = [
-    *(Tiling(channels=c, inner=i, warps=w) for c, w in ((32, 4), (16, 2), (64, 8)) for i in (4, 8)),
-    Tiling(channels=32, inner=4, outer=128),
-]
-ASSOCIATIVE_LIMIT = 32 * 2**30  # bytes of states above which associative_scan is left out
-TORCH_ROUNDS = 20
+STEP = 20.0  # seconds that a step takes at least: with less left it is not begun
+SHARE_OF_CHECKS = 0.4  # of a run that also times
+SHARE_OF_PEER = 0.25  # of the time left, for each
+LATE = {"skipped": "the minutes are over"}
 
 
-def seconds(runs: dict, rounds: int = 15) -> dict[str, float]:
-    """Medians of interleaved rounds, each long enough for the clock."""
-    repeats = {}
-    for name, run in runs.items():
-        run()
-        start = time.perf_counter()
-        run()
-        repeats[name] = max(1, int(0.02 / max(time.perf_counter() - start, 1e-6)))
-    times = {k: [] for k in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            for _ in range(repeats[name] - 1):
-                run(wait=False)
-            run()
-            times[name].append((time.perf_counter() - start) / repeats[name])
-    return {k: statistics.median(v) for k, v in times.items()}
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="correctness alone")
+    parser.add_argument("--timings", action="store_true", help="timings alone")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--minutes", type=float, default=7.0, help="of the whole run, about")
+    parser.add_argument("--torch-python", default=sys.executable, help="a Python with mamba_ssm")
+    parser.add_argument("--jla-python", default=sys.executable, help="with jax-linear-attention")
+    parser.add_argument("--output", type=Path, help="where to write, else benchmarks/results")
+    parser.add_argument("--interpret", action="store_true", help="dry run in Pallas' interpreter")
+    return parser.parse_args()
 
 
-def compiled(f, x):
-    """A run of the compiled `f(x)`, and its temporary memory in bytes."""
-    program = jax.jit(f).lower(x).compile()
-
-    def run(wait=True):
-        out = program(x)
-        if wait:
-            jax.block_until_ready(out)
-
-    return run, program.memory_analysis().temp_size_in_bytes
-
-
-def passes(f):
-    """Forward, and forward with backward, of a scan of a dict."""
-
-    def loss(x):
-        return f(x).astype(jnp.float32).sum()
-
-    return {"forward": f, "forward+backward": jax.value_and_grad(loss)}
-
-
-@contextlib.contextmanager
-def tiled(tiling: Tiling | None):
-    """Within it, scans that are compiled take this tiling, with the default's splits."""
-    choose = pallas_triton.choose
-    if tiling is not None:
-        pallas_triton.choose = lambda *sizes: dataclasses.replace(
-            tiling, splits=choose(*sizes).splits
-        )
+def has_gpu() -> bool:
     try:
-        yield
-    finally:
-        pallas_triton.choose = choose
+        return jax.default_backend() == "gpu"
+    except RuntimeError:  # JAX_PLATFORMS asks for one that is not there
+        return False
 
 
-def ours(x):
-    return selective_scan(**x, delta_softplus=True, backend="pallas")
+def save(path: Path, record: dict) -> None:
+    """Whole, or not at all: what ends the run leaves the last step's file."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
-def tune(x) -> tuple[Tiling, list[dict]]:
-    """The tiling with the fastest forward and backward pass."""
-    rows = []
-    for tiling in TILINGS:
-        times = {}
-        for kind, f in passes(ours).items():
-            with tiled(tiling):
-                jax.clear_caches()  # the same function, with another tiling
-                run, _ = compiled(f, x)
-            times[kind] = seconds({kind: run}, rounds=5)[kind]
-        rows.append(dataclasses.asdict(tiling) | {k: 1e3 * v for k, v in times.items()})
-        print("  ", tiling, " ".join(f"{k} {1e3 * v:.3f} ms" for k, v in times.items()), flush=True)
-    best = min(range(len(rows)), key=lambda i: rows[i]["forward+backward"])
-    return TILINGS[best], rows
+def run_checks(record: dict, write, deadline: Deadline, *, interpret: bool) -> None:
+    print("== values and gradients, beside the references'", flush=True)
+
+    def report(rows):
+        record["checks"] = rows
+        write()
+
+    with pallas(interpret=interpret):
+        rows = check(TINY if interpret else Sizes(), deadline, report=report)
+    report(rows)
+    if skipped := sum("skipped" in row for row in rows):
+        print(f"  {skipped} of {len(rows)} checks were skipped: the minutes are over")
+    if bad := failures(rows):
+        names = ", ".join(f"{row['case']} ({row['backend']})" for row in bad)
+        raise SystemExit(f"error: {len(bad)} of {len(rows)} checks failed: {names}")
 
 
-def ceilings() -> dict[str, float]:
-    """Bytes copied and exponentials taken a second."""
-    x = jnp.ones((2**29,), jnp.bfloat16)
-    copy, _ = compiled(lambda x: x + 1, x)
-    y = -jnp.linspace(0.0, 1.0, 2**24)
+def run_timings(record: dict, write, deadline: Deadline, args) -> None:
+    """Peers, ceilings, shapes, Hydra, then tilings, which may take what is left."""
+    shapes, hydra = (TINY_SHAPES, TINY_HYDRA) if args.interpret else (SHAPES, HYDRA)
+    shapes = {k: shapes[k] for k in args.shapes if k in shapes}
 
-    def exps(y):
-        return jax.lax.fori_loop(0, 256, lambda _, y: jnp.exp2(-y), y, unroll=64)
+    def step(title, run, *keys):
+        """Runs a step, shown and recorded under its keys, if time is left."""
+        print(f"== {title}", flush=True)
+        late = deadline.left() < STEP
+        if late:
+            print(f"  skipped: {LATE['skipped']}", flush=True)
+        place = record  # down to where the result belongs
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = dict(LATE) if late else run()
+        write()
 
-    exp, _ = compiled(exps, y)
-    times = seconds({"copy": copy, "exp": exp}, rounds=5)
-    return {"copy": 2 * x.nbytes / times["copy"], "exp": 256 * y.size / times["exp"]}
+    pythons = dict(zip(PEERS, (args.torch_python, args.jla_python), strict=True))
+    for name, python in pythons.items():
+        step(name, functools.partial(peer, name, python, shapes, deadline, args), "peers", name)
+    step("ceilings", functools.partial(ceilings, interpret=args.interpret), "ceilings")
+    limits = {k: record["ceilings"].get(k) for k in ("copy", "exp")}
+    if all(isinstance(v, float) for v in limits.values()):
+        print(f"  copy {limits['copy'] / 1e12:.2f} TB/s, {limits['exp'] / 1e12:.2f} T exp/s")
+    else:
+        print(f"  {record['ceilings']}")
 
+    def of_peers(*keys):
+        rows = {}
+        for name, found in record["peers"].items():
+            for key in keys:
+                found = found.get(key, {})
+            rows |= {name: found} if found else {}
+        return rows
 
-def ideal(shape, itemsize, kind, limits) -> dict[str, float]:
-    """Seconds that the least traffic and the least exponentials take at the ceilings."""
-    b, length, d, n = shape
-    rows = {"forward": 4, "forward+backward": 4 + 7}[kind]  # u delta z y; and dy, du, ddelta, dz
-    exps = {"forward": 1, "forward+backward": 3}[kind]
-    return {
-        "copy": rows * b * length * d * itemsize / limits["copy"],
-        "exp": exps * b * length * d * n / limits["exp"],
-    }
-
-
-def mamba_ssm(shape) -> dict | None:
-    """mamba_ssm's CUDA scan on the same shape and options, in bfloat16; None if it is not here."""
-    if not all(importlib.util.find_spec(m) for m in ("torch", "mamba_ssm")):
-        return None
-    import torch
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
-
-    b, length, d, n = shape
-    half = dict(device="cuda", dtype=torch.bfloat16, requires_grad=True)
-    full = half | {"dtype": torch.float32}
-    u, delta, z = (torch.randn(b, d, length, **half) for _ in range(3))
-    B, C = (torch.randn(b, n, length, **half) for _ in range(2))
-    A = (-torch.arange(1.0, n + 1, device="cuda").repeat(d, 1)).requires_grad_()
-    D, bias = torch.ones(d, **full), torch.full((d,), -4.0, **full)
-
-    def forward():
-        return selective_scan_fn(u, delta, A, B, C, D, z, bias, delta_softplus=True)
-
-    inputs = (u, delta, A, B, C, D, z, bias)
-
-    def both():  # without adding to .grad, which JAX does not do either
-        torch.autograd.grad(forward().float().sum(), inputs)
-
-    result = {}
-    for kind, f in {"forward": torch.no_grad()(forward), "forward+backward": both}.items():
-        for _ in range(3):
-            f()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        times = []
-        for _ in range(TORCH_ROUNDS):
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            f()
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-        memory = torch.cuda.max_memory_allocated() - before
-        result[kind] = {"ms": 1e3 * statistics.median(times), "memory_mib": memory / 2**20}
-    return result
-
-
-def measure(name, shape, limits) -> dict:
-    print(f"== {name}: b l d n = {shape}, bfloat16", flush=True)
-    x = operands(shape, "bfloat16")
-    best, tried = tune(x)
-    contestants = {"ours": ours, "ours, best tiling": ours}
-    if 4 * int(np.prod(shape)) < ASSOCIATIVE_LIMIT:
-        contestants["associative_scan"] = lambda x: selective_scan(
-            **x, delta_softplus=True, backend="associative"
+    for name, shape in shapes.items():
+        run = functools.partial(
+            measure_scan, shape, limits, of_peers("scan", name), interpret=args.interpret
         )
-    result: dict = {"tilings": tried, "best": dataclasses.asdict(best)}
-    for kind in ("forward", "forward+backward"):
-        runs, memory = {}, {}
-        for who, f in contestants.items():
-            with tiled(best if who == "ours, best tiling" else None):
-                jax.clear_caches()  # the same function, with another tiling
-                runs[who], memory[who] = compiled(passes(f)[kind], x)
-        for who, s in seconds(runs).items():
-            shares = {k: v / s for k, v in ideal(shape, 2, kind, limits).items()}
-            row = {"ms": 1e3 * s, "memory_mib": memory[who] / 2**20}
-            result.setdefault(who, {})[kind] = row | {f"of_{k}": v for k, v in shares.items()}
-    if theirs := mamba_ssm(shape):
-        result["mamba_ssm"] = theirs
-    for who, rows in result.items():
-        for kind in ("forward", "forward+backward") if who not in ("tilings", "best") else ():
-            r = rows[kind]
-            ratio = r["ms"] / result["ours"][kind]["ms"]
-            shares = " ".join(
-                f"{k[3:]} {100 * r[k]:.0f} %" for k in ("of_copy", "of_exp") if k in r
-            )
-            print(
-                f"  {who:20} {kind:17} {r['ms']:9.3f} ms  {ratio:6.2f} x  "
-                f"{r['memory_mib']:8.0f} MiB  {shares}"
-            )
-    return result
+        step(f"{name}: b l d n = {shape}, bfloat16", run, "scan", name)
+    run = functools.partial(measure_hydra, hydra, of_peers("hydra"))
+    step(f"Hydra, both directions: b l h p n = {hydra}, bfloat16", run, "hydra")
+    for i, (name, shape) in enumerate(shapes.items()):
+        share = 0.6 / (len(shapes) - i)  # the rest of it is for the best tiling's rounds
+        run = functools.partial(tune, shape, deadline, share=share, interpret=args.interpret)
+        step(f"tilings of {name}", run, "tilings", name)
 
 
-def measure_hydra() -> dict:
-    """Both directions of a Hydra mixer's scans, in bfloat16."""
-    b, length, h, p, n = HYDRA
-    print(f"== Hydra: b l h p n = {HYDRA}, bfloat16", flush=True)
-    rng = np.random.default_rng(0)
-    x = {"u": rng.standard_normal((b, length, h, p), dtype="f4")}
-    x |= {k: rng.standard_normal((b, length, n), dtype="f4") for k in "BC"}
-    x["delta"] = rng.standard_normal((b, length, h), dtype="f4") - 4
-    x = {k: jnp.asarray(v, jnp.bfloat16) for k, v in x.items()} | {"A": -jnp.arange(1.0, h + 1)}
-
-    def both(x):
-        f = functools.partial(ssd, **x, delta_softplus=True)
-        return f() + f(reverse=True)
-
-    result = {}
-    for kind, f in passes(both).items():
-        run, memory = compiled(f, x)
-        result[kind] = {"ms": 1e3 * seconds({kind: run})[kind], "memory_mib": memory / 2**20}
-        print(f"  ssd, both directions {kind:17} {result[kind]['ms']:9.3f} ms")
-    return result
+def peer(name: str, python: str, shapes: dict, deadline: Deadline, args) -> dict:
+    limit = SHARE_OF_PEER * deadline.left()
+    found = measure_peer(name, python, list(shapes), tiny=args.interpret, limit=limit)
+    for word in ("not measured", "ended early"):
+        if word in found:
+            print(f"  {word}: {found[word]}", flush=True)
+    if "scan" in found:
+        print("  what it measured stands beside ours below", flush=True)
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="correctness alone")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    args = parser.parse_args()
-    if jax.default_backend() != "gpu":
+    args = parsed()
+    if not (args.interpret or has_gpu()):
         raise SystemExit("error: JAX sees no GPU here; nothing was measured")
-    device = jax.devices()[0]
-    print(f"== {device.device_kind}, compute capability {device.compute_capability}")
-    record = {"device": device.device_kind, "jax": jax.__version__, "checks": check()}
-    if not args.check:
-        record["ceilings"] = limits = ceilings()
-        print(f"== copy {limits['copy'] / 1e12:.2f} TB/s, {limits['exp'] / 1e12:.2f} T exp/s")
-        record["scan"] = {k: measure(k, SHAPES[k], limits) for k in args.shapes}
-        record["hydra"] = measure_hydra()
-    if not importlib.util.find_spec("mamba_ssm"):
-        print("mamba_ssm is not installed here and was not measured")
-    name = re.sub(r"\W+", "-", device.device_kind).strip("-")
-    out = Path(__file__).parent / "results" / f"scan-{name}.json"
-    out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {out}")
+    deadline = Deadline(args.minutes)
+    kind = jax.devices()[0].device_kind
+    print(f"== {device_name()}, JAX {jax.__version__}", flush=True)
+    name = re.sub(r"\W+", "-", kind).strip("-") + ("-checks" if args.check else "")
+    name = f"{name}-interpreted" if args.interpret else name
+    out = args.output or Path(__file__).parent / "results" / f"scan-{name}.json"
+    record: dict = {"device": kind, "jax": jax.__version__}
+    write = functools.partial(save, out, record)
+    try:
+        if not args.timings:
+            own = Deadline(args.minutes * (1.0 if args.check else SHARE_OF_CHECKS))
+            run_checks(record, write, own, interpret=args.interpret)
+        if not args.check:
+            run_timings(record, write, deadline, args)
+    finally:
+        if out.exists():
+            print(f"written to {out}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Does jaxvision work on this GPU, and how fast? Kernel tests, a short training run, measurements:
 #
-#   launch/gpu_check.sh               a few minutes; needs an NVIDIA GPU and its driver
+#   launch/gpu_check.sh               eight minutes or so; needs an NVIDIA GPU and its driver
 #   launch/gpu_check.sh coco          measures another preset of configs/cofnet.py than the default
 #
-# Leaves benchmarks/results/scan-GPU.json and GPU-PRESET.json. Without a GPU it says so and fails: it measures no CPU.
-# PYTHON=… replaces the interpreter.
+# Leaves in benchmarks/results scan-GPU-checks.json, scan-GPU.json and GPU-PRESET.json. Without a GPU it says so and
+# fails: it measures no CPU. PYTHON=… replaces the interpreter; TORCH_PYTHON=… names one that has mamba_ssm, and
+# JLA_PYTHON=… one that has jax-linear-attention, to be timed beside ours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 read -ra python <<<"${PYTHON:-uv run --extra cuda python}"
@@ -27,11 +28,16 @@ echo "== $device"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-echo "== the kernels agree with their references"
-"${python[@]}" -m pytest kernels/tests
+echo "== the kernels agree with their references on this GPU"
+PYTHONPATH=kernels "${python[@]}" benchmarks/scan_gpu.py --check --minutes=2
 
-echo "== the kernels on this GPU, and their speed beside their peers"
-PYTHONPATH=kernels "${python[@]}" benchmarks/scan_gpu.py
+echo "== what needs no GPU agrees with float64 on it too" # the rest of the tests compiles for longer than it runs
+"${python[@]}" -m pytest kernels/tests/test_selective_scan.py kernels/tests/test_selective_state_update.py \
+  -k "xla or update"
+
+echo "== the speed of the kernels beside their peers"
+peers=(${TORCH_PYTHON:+--torch-python="$TORCH_PYTHON"} ${JLA_PYTHON:+--jla-python="$JLA_PYTHON"})
+PYTHONPATH=kernels "${python[@]}" benchmarks/scan_gpu.py --timings --minutes=3.5 "${peers[@]}"
 
 echo "== a short training run, with an evaluation"
 "${python[@]}" -m jaxvision.launch --config=configs/cofnet.py:tiny --workdir="$work/tiny" \
