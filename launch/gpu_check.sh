@@ -29,7 +29,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 echo "== the kernels agree with their references on this GPU"
-PYTHONPATH=kernels "${python[@]}" benchmarks/scan_gpu.py --check --minutes=2
+PYTHONPATH=kernels "${python[@]}" benchmarks/scan_gpu --check --minutes=2
 
 echo "== what needs no GPU agrees with float64 on it too" # the rest of the tests compiles for longer than it runs
 "${python[@]}" -m pytest kernels/tests/test_selective_scan.py kernels/tests/test_selective_state_update.py \
@@ -37,7 +37,7 @@ echo "== what needs no GPU agrees with float64 on it too" # the rest of the test
 
 echo "== the speed of the kernels beside their peers"
 peers=(${TORCH_PYTHON:+--torch-python="$TORCH_PYTHON"} ${JLA_PYTHON:+--jla-python="$JLA_PYTHON"})
-PYTHONPATH=kernels "${python[@]}" benchmarks/scan_gpu.py --timings --minutes=3.5 "${peers[@]}"
+PYTHONPATH=kernels "${python[@]}" benchmarks/scan_gpu --timings --minutes=3.5 "${peers[@]}"
 
 echo "== a short training run, with an evaluation"
 "${python[@]}" -m jaxvision.launch --config=configs/cofnet.py:tiny --workdir="$work/tiny" \

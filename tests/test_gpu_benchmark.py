@@ -1,4 +1,4 @@
-"""What `benchmarks/scan_gpu.py` does on a GPU, as far as a CPU goes: its checks, its failures."""
+"""What `benchmarks/scan_gpu` does on a GPU, as far as a CPU goes: its checks, its failures."""
 
 import functools
 import importlib
@@ -14,7 +14,7 @@ import pytest
 from jax import export
 from jax._src.mesh import AbstractDevice  # no public name yet
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "scan_gpu"
 NAMES = ("cases", "ceilings", "checks", "clock", "peers", "programs")
 
 
@@ -22,8 +22,8 @@ NAMES = ("cases", "ceilings", "checks", "clock", "peers", "programs")
 def gpu():
     """The benchmark's modules, which lie in no package."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
-        yield types.SimpleNamespace(**{k: importlib.import_module(f"scan_gpu_{k}") for k in NAMES})
+        patch.setattr(sys, "path", [str(FOLDER), *sys.path])
+        yield types.SimpleNamespace(**{k: importlib.import_module(k) for k in NAMES})
 
 
 @pytest.mark.parametrize("name", ["split, reverse, packed, h0 bfloat16", "mixed dtypes"])

@@ -1,4 +1,4 @@
-"""What `scan_gpu.py` and its peers measure: sizes, and operands as NumPy arrays, float32."""
+"""What `scan_gpu` and its peers measure: sizes, and operands as NumPy arrays, float32."""
 
 import math
 

@@ -10,9 +10,9 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import jaxvision_kernels
-from jaxvision_kernels import pallas_triton
-from jaxvision_kernels.pallas_triton import Tiling
-from scan_gpu_clock import reason, seconds
+from clock import reason, seconds
+from jaxvision_kernels import pallas_mosaic, pallas_triton
+from jaxvision_kernels.pallas_scan import Tiling
 
 OURS = tuple(b for b in ("pallas", "mosaic") if b in jaxvision_kernels.BACKENDS)
 FILLED = 0.9  # of the device's memory; beyond, its allocator may find no piece large enough
@@ -22,11 +22,15 @@ INTERPRETED = Tiling(channels=4, inner=2, outer=4, splits=2)  # something to div
 
 @contextlib.contextmanager
 def pallas(tiling: Tiling | None = None, *, interpret: bool = False):
-    """Within it, what is traced with backend="pallas" takes this tiling, or runs on a CPU."""
+    """Within it, scans that are traced by Pallas run on a CPU, or "pallas" takes this tiling."""
     if interpret and tiling is None:
         tiling = INTERPRETED
     scan = functools.partial(pallas_triton.scan, tiling=tiling, interpret=interpret)
-    with mock.patch.object(pallas_triton, "scan", scan):
+    mosaic = functools.partial(pallas_mosaic.scan, interpret=interpret)
+    with (
+        mock.patch.object(pallas_triton, "scan", scan),
+        mock.patch.object(pallas_mosaic, "scan", mosaic),
+    ):
         yield
 
 

@@ -1,9 +1,9 @@
-"""jax-linear-attention's selective scan on the shapes of `scan_gpu.py`, which starts this.
+"""jax-linear-attention's selective scan on the shapes of `scan_gpu`, which starts this.
 
-    python benchmarks/scan_gpu_jla.py [--shapes …] [--tiny] [--impl=mosaic_gpu]
+    python benchmarks/scan_gpu/peer_jla.py [--shapes …] [--tiny] [--impl=mosaic_gpu]
 
 It wants Python 3.12, its own JAX and a Hopper GPU. Prints a line of JSON after each measurement,
-the last with all. Operands, options, cotangents, timing and memory are those of `scan_gpu.py`.
+the last with all. Operands, options, cotangents, timing and memory are those of `scan_gpu`.
 """
 
 import argparse
@@ -12,8 +12,8 @@ import importlib.util
 import json
 import os
 
-from scan_gpu_clock import reason, seconds
-from scan_gpu_shapes import KINDS, NARROW, SHAPES, TINY_SHAPES, operands
+from clock import reason, seconds
+from shapes import KINDS, NARROW, SHAPES, TINY_SHAPES, operands
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # others are on this GPU
 

@@ -1,4 +1,4 @@
-"""What `scan_gpu_checks.py` checks: every operation, form and option, with its reference."""
+"""What `checks.py` checks: every operation, form and option, with its reference."""
 
 import dataclasses
 import functools
@@ -15,8 +15,8 @@ from jaxvision_kernels import (
     selective_state_update,
     ssd,
 )
-from scan_gpu_programs import OURS, arrays
-from scan_gpu_shapes import NARROW, hydra_operands, normals, operands
+from programs import OURS, arrays
+from shapes import NARROW, hydra_operands, normals, operands
 
 DTYPES = ("float32", "bfloat16", "float16")
 

@@ -1,11 +1,11 @@
-"""Runs the peers of `scan_gpu.py`, each in a process and, if need be, an interpreter of its own."""
+"""Runs the peers of `scan_gpu`, each in a process and, if need be, an interpreter of its own."""
 
 import json
 import subprocess
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-PEERS = {"mamba_ssm": "scan_gpu_torch.py", "jax-linear-attention": "scan_gpu_jla.py"}
+PEERS = {"mamba_ssm": "peer_torch.py", "jax-linear-attention": "peer_jla.py"}
 
 
 def measure_peer(name: str, python: str, shapes: list[str], *, tiny: bool, limit: float) -> dict:

@@ -1,16 +1,16 @@
-"""The timings of `scan_gpu.py`: our scan and its peers on each shape, Hydra, and tilings."""
+"""The timings of `scan_gpu`: our scan and its peers on each shape, Hydra, and tilings."""
 
 import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from ceilings import shares
+from clock import Deadline
 from jaxvision_kernels import pallas_triton, selective_scan, ssd
-from jaxvision_kernels.pallas_triton import Tiling
-from scan_gpu_ceilings import shares
-from scan_gpu_clock import Deadline
-from scan_gpu_programs import INTERPRETED, OURS, THREADS, arrays, measured, pallas, passes
-from scan_gpu_shapes import KINDS, NARROW, hydra_operands, operands
+from jaxvision_kernels.pallas_scan import Tiling
+from programs import INTERPRETED, OURS, THREADS, arrays, measured, pallas, passes
+from shapes import KINDS, NARROW, hydra_operands, operands
 
 TILINGS = tuple(
     Tiling(channels=channels, inner=inner, outer=outer, warps=warps)

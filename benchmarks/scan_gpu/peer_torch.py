@@ -1,9 +1,9 @@
-"""mamba_ssm's kernels on the shapes of `scan_gpu.py`, which starts this and reads what it prints.
+"""mamba_ssm's kernels on the shapes of `scan_gpu`, which starts this and reads what it prints.
 
-    python benchmarks/scan_gpu_torch.py [--shapes …] [--tiny]
+    python benchmarks/scan_gpu/peer_torch.py [--shapes …] [--tiny]
 
 Prints a line of JSON after each measurement, the last with all. Operands, options, cotangents and
-timing are those of `scan_gpu.py`, arrays in mamba_ssm's own layout, `[b d l]`. Memory is PyTorch's
+timing are those of `scan_gpu`, arrays in mamba_ssm's own layout, `[b d l]`. Memory is PyTorch's
 peak beyond what was allocated before the call, outputs and gradients included.
 """
 
@@ -11,8 +11,8 @@ import argparse
 import importlib.util
 import json
 
-from scan_gpu_clock import reason, seconds
-from scan_gpu_shapes import (
+from clock import reason, seconds
+from shapes import (
     HYDRA,
     KINDS,
     NARROW,

@@ -1,6 +1,6 @@
 """The kernels on an NVIDIA GPU: right first, then how fast, beside their peers.
 
-    uv run --extra cuda python benchmarks/scan_gpu.py [--check | --timings] [--shapes …]
+    uv run --extra cuda python benchmarks/scan_gpu [--check | --timings] [--shapes …]
 
 Correctness: every operation, form and dtype against its own reference on the same GPU, values and
 gradients; a wrong one stops it. Timing: forward, and forward with backward, medians of interleaved
@@ -28,14 +28,14 @@ from pathlib import Path
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # room for the peers beside
 
 import jax  # noqa: E402
-from scan_gpu_cases import TINY, Sizes  # noqa: E402
-from scan_gpu_ceilings import ceilings  # noqa: E402
-from scan_gpu_checks import check, failures  # noqa: E402
-from scan_gpu_clock import Deadline  # noqa: E402
-from scan_gpu_peers import PEERS, measure_peer  # noqa: E402
-from scan_gpu_programs import pallas  # noqa: E402
-from scan_gpu_shapes import HYDRA, SHAPES, TINY_HYDRA, TINY_SHAPES  # noqa: E402
-from scan_gpu_timings import device_name, measure_hydra, measure_scan, tune  # noqa: E402
+from cases import TINY, Sizes  # noqa: E402
+from ceilings import ceilings  # noqa: E402
+from checks import check, failures  # noqa: E402
+from clock import Deadline  # noqa: E402
+from peers import PEERS, measure_peer  # noqa: E402
+from programs import pallas  # noqa: E402
+from shapes import HYDRA, SHAPES, TINY_HYDRA, TINY_SHAPES  # noqa: E402
+from timings import device_name, measure_hydra, measure_scan, tune  # noqa: E402
 
 STEP = 20.0  # seconds that a step takes at least: with less left it is not begun
 SHARE_OF_CHECKS = 0.4  # of a run that also times
@@ -155,7 +155,7 @@ def main() -> None:
     print(f"== {device_name()}, JAX {jax.__version__}", flush=True)
     name = re.sub(r"\W+", "-", kind).strip("-") + ("-checks" if args.check else "")
     name = f"{name}-interpreted" if args.interpret else name
-    out = args.output or Path(__file__).parent / "results" / f"scan-{name}.json"
+    out = args.output or Path(__file__).parents[1] / "results" / f"scan-{name}.json"
     record: dict = {"device": kind, "jax": jax.__version__}
     write = functools.partial(save, out, record)
     try:

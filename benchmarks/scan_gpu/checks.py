@@ -7,9 +7,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scan_gpu_cases import Case, Sizes, cases
-from scan_gpu_clock import Deadline, reason
-from scan_gpu_programs import compiled
+from cases import Case, Sizes, cases
+from clock import Deadline, reason
+from programs import compiled
 
 # Of the largest element. In float32, sums of some thousand terms of either sign, rounded at each
 # step, are off by the root of their number times 6e-8; a gradient sums over batch and channels too.

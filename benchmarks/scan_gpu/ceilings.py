@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
-from scan_gpu_programs import measured
+from programs import measured
 
 ELEMENTS = 1024  # of a program: with 4 warps 8 independent exponentials a thread
 UNROLLED = 16
