@@ -92,6 +92,11 @@ def chunk_length(length: int, chunk: int | None) -> int:
     return min(near, key=lambda k: (-length % k, abs(math.log(k / target))))
 
 
+def starts(b: int, A: jax.Array) -> jax.Array:
+    """States `[b d n]` of zeros, which within `jax.shard_map` vary over what A varies over."""
+    return jnp.zeros_like(A, shape=(b, *A.shape))
+
+
 def with_groups(w: jax.Array) -> jax.Array:
     """B or C as `[b l g n]`; `[1 1 d n]`, d groups of one channel, if constant in time."""
     return w[None, None] if w.ndim == 2 else w[:, :, None] if w.ndim == 3 else w

@@ -7,7 +7,7 @@ import logging
 import jax
 import jax.numpy as jnp
 
-from jaxvision_kernels import associative, checkpointed, operands, reference, segments, xla
+from jaxvision_kernels import associative, checkpointed, meshes, operands, reference, segments, xla
 
 PLAIN = {
     "reference": reference.scan,
@@ -120,17 +120,46 @@ def scan_as(
         backend = automatic(complex_states=jnp.iscomplexobj(A))
     if chunk is not None and backend not in CHUNKED:
         raise ValueError(f"chunk={chunk} has no meaning for backend={backend!r}; leave it out")
-    dtype = u.dtype if dtype is None else dtype
-    keep = segments.kept(segment_ids, reverse)
+    arrays = (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    if backend == "pallas" and any(meshes.varying(x) for x in arrays if x is not None):
+        raise ValueError("backend='pallas' needs jax.shard_map(…, check_vma=False)")
+    run = functools.partial(
+        _run,
+        backend=backend,
+        softplus=delta_softplus,
+        reverse=reverse,
+        dtype=u.dtype if dtype is None else dtype,
+        extra={"chunk": operands.chunk_length(u.shape[1], chunk)} if backend in CHUNKED else {},
+    )
+    return meshes.run(run, arrays, *(meshes.spec(u, "bld", axes) for axes in ("bld", "bdn")))
 
+
+def _run(
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    delta_bias,
+    h0,
+    segment_ids,
+    *,
+    backend,
+    softplus,
+    reverse,
+    dtype,
+    extra,
+):
+    keep = segments.kept(segment_ids, reverse)
     if backend == "pallas":
         from jaxvision_kernels import pallas_triton
 
-        options = dict(softplus=delta_softplus, reverse=reverse, dtype=dtype)
+        options = dict(softplus=softplus, reverse=reverse, dtype=dtype)
         return pallas_triton.scan(u, delta, A, B, C, D, z, delta_bias, h0, keep, **options)
 
-    dt = operands.step_sizes(delta, delta_bias, delta_softplus)
-    extra = {"chunk": operands.chunk_length(u.shape[1], chunk)} if backend in CHUNKED else {}
+    dt = operands.step_sizes(delta, delta_bias, softplus)
     A = operands.widen(A)
     y, state = PLAIN[backend](u, dt, A, B, C, h0, keep, reverse=reverse, **extra)
     y = 2 * y.real if jnp.iscomplexobj(y) else y

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvision_kernels import operands
+from jaxvision_kernels import meshes, operands
 from jaxvision_kernels.selective_scan import scan_as
 
 
@@ -39,9 +39,11 @@ def sequence_parallel_scan(
       axis_name: the mesh axis over which axis 1 is sharded, in order.
 
     Other arguments and the result are those of `selective_scan`; h0 and the last state are the
-    whole sequence's, the same on every device. Use `check_vma=False` with `jax.shard_map`.
+    whole sequence's, the same on every device.
     """
-    u, delta, A = (jnp.asarray(x) for x in (u, delta, A))
+    u, delta, A, h0, segment_ids = (
+        None if x is None else jnp.asarray(x) for x in (u, delta, A, h0, segment_ids)
+    )
     parts, part = lax.axis_size(axis_name), lax.axis_index(axis_name)
     options = dict(reverse=reverse, segment_ids=segment_ids, backend=backend, chunk=chunk)
     selected = (u, delta, A, B, C)
@@ -52,11 +54,13 @@ def sequence_parallel_scan(
     decay = jnp.exp(dt.sum(1)[..., None] * operands.widen(A))
     enters = None
     if segment_ids is not None:
-        enters, passes = _continuity(jnp.asarray(segment_ids), axis_name, reverse)
+        enters, passes = _continuity(segment_ids, axis_name, reverse)
         decay = decay * passes
-    ends, decays = lax.all_gather((end, decay), axis_name)  # [s b d n]
+    # What all hold alike, the last state too, says so in its type if `check_vma` keeps account.
+    to = "invarying" if axis_name in meshes.varying(end) else "varying"
+    ends, decays = lax.all_gather((end, decay), axis_name, to=to)  # [s b d n]
 
-    state = jnp.zeros_like(end) if h0 is None else h0.astype(end.dtype)
+    state = jnp.zeros_like(ends[0]) if h0 is None else h0.astype(end.dtype)
     starts = [state]
     for s in range(parts)[:: -1 if reverse else 1]:
         starts.append(decays[s] * starts[-1] + ends[s])

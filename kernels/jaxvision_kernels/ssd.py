@@ -1,12 +1,13 @@
 """State space duality: the scan of Mamba-2, one decay a head, as matrix products."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvision_kernels import segments
+from jaxvision_kernels import meshes, segments
 from jaxvision_kernels.operands import (
     expect,
     expect_float,
@@ -67,26 +68,31 @@ def ssd(
         for x in (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
     )
     _check(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
-    b, length, h, p = u.shape
-    B, C = (w[:, :, None] if w.ndim == 3 else w for w in (B, C))
-    B, C = (jnp.repeat(w, math.lcm(B.shape[2], C.shape[2]) // w.shape[2], axis=2) for w in (B, C))
-    dt = step_sizes(delta, delta_bias, delta_softplus)
-    keep = segments.kept(segment_ids, reverse)
-    A = A.astype(jnp.float32)
-    h0 = jnp.zeros((b, h, p, B.shape[3])) if h0 is None else h0.astype(jnp.float32)
+    chunk = min(u.shape[1], positive_steps(CHUNK if chunk is None else chunk))
+    scan = _reference
+    if backend != "reference":
+        scan = jax.checkpoint(functools.partial(_chunked, chunk=chunk), static_argnums=7)
 
-    if backend == "reference":
-        y, state = _reference(u, dt, A, B, C, h0, keep, reverse=reverse)
-    else:
-        chunk = min(length, positive_steps(CHUNK if chunk is None else chunk))
-        run = jax.checkpoint(_chunked, static_argnums=(7, 8))
-        y, state = run(u, dt, A, B, C, h0, keep, reverse, chunk)
-    D = D[:, None] if D is not None and D.ndim == 1 else D
-    y = skip_and_gate(y, u, D, z).astype(u.dtype)
+    def run(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids):
+        b, _, h, p = u.shape
+        B, C = (w[:, :, None] if w.ndim == 3 else w for w in (B, C))
+        groups = math.lcm(B.shape[2], C.shape[2])
+        B, C = (jnp.repeat(w, groups // w.shape[2], axis=2) for w in (B, C))
+        dt = step_sizes(delta, delta_bias, delta_softplus)
+        keep = segments.kept(segment_ids, reverse)
+        A = A.astype(jnp.float32)
+        state = (b, h, p, B.shape[3])
+        h0 = jnp.zeros_like(A, shape=state) if h0 is None else h0.astype(jnp.float32)
+        y, state = scan(u, dt, A, B, C, h0, keep, reverse)
+        D = D[:, None] if D is not None and D.ndim == 1 else D
+        return skip_and_gate(y, u, D, z).astype(u.dtype), state
+
+    arrays = (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    y, state = meshes.run(run, arrays, *(meshes.spec(u, "blhp", axes) for axes in ("blhp", "bhpn")))
     return (y, state) if return_last_state else y
 
 
-def _reference(u, dt, A, B, C, h0, keep, *, reverse):
+def _reference(u, dt, A, B, C, h0, keep, reverse):
     """u `[b l h p]`, dt `[b l h]`, B, C `[b l g n]`, h0 `[b h p n]`, keep `[b l]` or None."""
     heads = u.shape[2] // B.shape[2]
     keep = jnp.ones(u.shape[:2]) if keep is None else keep
@@ -103,7 +109,7 @@ def _reference(u, dt, A, B, C, h0, keep, *, reverse):
     return jnp.swapaxes(y, 0, 1), state
 
 
-def _chunked(u, dt, A, B, C, h0, keep, reverse, chunk):
+def _chunked(u, dt, A, B, C, h0, keep, reverse, *, chunk):
     """As `_reference`. Letters: c chunks of k steps (i, j), g groups of r heads."""
     b, length, h, p = u.shape
     g, n = B.shape[2:]
