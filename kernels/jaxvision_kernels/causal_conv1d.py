@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvision_kernels import meshes, pages, segments
-from jaxvision_kernels.operands import expect, expect_float
+from jaxvision_kernels.operands import arrays, arrays_or_none, expect, expect_float
 
 PADDINGS = ("causal", "anticausal", "centred")
 ACTIVATIONS = (None, "silu")
@@ -43,8 +43,9 @@ def causal_conv1d(
     Returns:
       `[b l d]` in the dtype of x; the state has that of initial_state, or of x.
     """
-    x, weight, bias, initial_state, segment_ids = (
-        None if a is None else jnp.asarray(a) for a in (x, weight, bias, initial_state, segment_ids)
+    x, weight = arrays(x=x, weight=weight)
+    bias, initial_state, segment_ids = arrays_or_none(
+        bias=bias, initial_state=initial_state, segment_ids=segment_ids
     )
     _check(x, weight, bias, padding, activation, initial_state, return_final_state, segment_ids)
     reach = weight.shape[0] - 1
@@ -82,9 +83,9 @@ def causal_conv1d(
             return (y,)
         return y, _final_state(x, state, padding == "anticausal", segment_ids)
 
-    operands = x, weight, bias, initial_state, segment_ids
+    given = x, weight, bias, initial_state, segment_ids
     outputs = ("bld", "bwd") if return_final_state else ("bld",)
-    y, *state = meshes.run(run, operands, *(meshes.spec(x, "bld", axes) for axes in outputs))
+    y, *state = meshes.run(run, given, *(meshes.spec(x, "bld", axes) for axes in outputs))
     return (y, *state) if return_final_state else y
 
 
@@ -104,12 +105,13 @@ def causal_conv1d_update(
       state: `[b w-1 d]`, the steps before, oldest first; with `indices`, `[slots w-1 d]`.
       weight, bias, activation: as in `causal_conv1d`.
       indices: integers `[b]`, the slot of each row, none twice. A negative one marks a row of
-        padding: its output is zero and no state changes.
+        padding: its output is zero and no state changes. So it is under `jax.jit` with one past the
+        last slot, which elsewhere is an error.
 
     Returns:
       y, of the shape and dtype of x, and the states, of the shape and dtype of `state`.
     """
-    x, state = jnp.asarray(x), jnp.asarray(state)
+    x, state = arrays(x=x, state=state)
     if x.ndim not in (2, 3):
         raise ValueError(f"x has shape {x.shape}; an update takes [b d] or [b k d]")
     rows = pages.read(state, indices, x.shape[0], "state")

@@ -13,11 +13,12 @@ import jax
 from jax import lax
 from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import NamedSharding
+from jax.sharding import AbstractMesh, NamedSharding, use_abstract_mesh
 from jax.sharding import PartitionSpec as P
 
 GROUPS = "gk"  # axes of groups of channels: of B and of C
 MAPPED = frozenset(string.ascii_uppercase)
+NO_MESH = AbstractMesh((), ())
 
 
 def partitioned(function: Callable, inputs: Sequence[str], outputs: Sequence[str]) -> Callable:
@@ -43,8 +44,9 @@ def partitioned(function: Callable, inputs: Sequence[str], outputs: Sequence[str
         axes = _axes(mesh, arguments, inputs)
 
         def shard(*arrays):
-            out = function(*arrays)
-            return tuple(_add(x, letters, axes) for x, letters in zip(out, outputs, strict=True))
+            with use_abstract_mesh(NO_MESH):  # one set by `jax.set_mesh` would shard once more
+                out = zip(function(*arrays), outputs, strict=True)
+                return tuple(_add(x, letters, axes) for x, letters in out)
 
         return mesh, shard, shardings(mesh, axes, outputs), shardings(mesh, axes, inputs)
 

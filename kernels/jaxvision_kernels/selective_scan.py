@@ -110,9 +110,9 @@ def scan_as(
     """`selective_scan`'s y in `dtype`, by default u's, rounded once, and its last state."""
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend={backend!r} is none of {('auto', *BACKENDS)}")
-    u, delta, A, B, C, D, z, delta_bias, h0, segment_ids = (
-        None if x is None else jnp.asarray(x)
-        for x in (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    u, delta, A, B, C = operands.arrays(u=u, delta=delta, A=A, B=B, C=C)
+    D, z, delta_bias, h0, segment_ids = operands.arrays_or_none(
+        D=D, z=z, delta_bias=delta_bias, h0=h0, segment_ids=segment_ids
     )
     operands.check(u, delta, A, B, C, D, z, delta_bias, h0)
     segments.check(segment_ids, u.shape[:2])
@@ -120,50 +120,27 @@ def scan_as(
         backend = automatic(complex_states=jnp.iscomplexobj(A))
     if chunk is not None and backend not in CHUNKED:
         raise ValueError(f"chunk={chunk} has no meaning for backend={backend!r}; leave it out")
+    dtype = u.dtype if dtype is None else dtype
     arrays = (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
     if backend == "pallas" and any(meshes.varying(x) for x in arrays if x is not None):
         raise ValueError("backend='pallas' needs jax.shard_map(…, check_vma=False)")
-    run = functools.partial(
-        _run,
-        backend=backend,
-        softplus=delta_softplus,
-        reverse=reverse,
-        dtype=u.dtype if dtype is None else dtype,
-        extra={"chunk": operands.chunk_length(u.shape[1], chunk)} if backend in CHUNKED else {},
-    )
+    extra = {"chunk": operands.chunk_length(u.shape[1], chunk)} if backend in CHUNKED else {}
+
+    def run(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids):
+        keep = segments.kept(segment_ids, reverse)
+        if backend == "pallas":
+            from jaxvision_kernels import pallas_triton
+
+            options = dict(softplus=delta_softplus, reverse=reverse, dtype=dtype)
+            return pallas_triton.scan(u, delta, A, B, C, D, z, delta_bias, h0, keep, **options)
+
+        dt = operands.step_sizes(delta, delta_bias, delta_softplus)
+        A = operands.widen(A)
+        y, state = PLAIN[backend](u, dt, A, B, C, h0, keep, reverse=reverse, **extra)
+        y = 2 * y.real if jnp.iscomplexobj(y) else y
+        return operands.skip_and_gate(y, u, D, z).astype(dtype), state
+
     return meshes.run(run, arrays, *(meshes.spec(u, "bld", axes) for axes in ("bld", "bdn")))
-
-
-def _run(
-    u,
-    delta,
-    A,
-    B,
-    C,
-    D,
-    z,
-    delta_bias,
-    h0,
-    segment_ids,
-    *,
-    backend,
-    softplus,
-    reverse,
-    dtype,
-    extra,
-):
-    keep = segments.kept(segment_ids, reverse)
-    if backend == "pallas":
-        from jaxvision_kernels import pallas_triton
-
-        options = dict(softplus=softplus, reverse=reverse, dtype=dtype)
-        return pallas_triton.scan(u, delta, A, B, C, D, z, delta_bias, h0, keep, **options)
-
-    dt = operands.step_sizes(delta, delta_bias, softplus)
-    A = operands.widen(A)
-    y, state = PLAIN[backend](u, dt, A, B, C, h0, keep, reverse=reverse, **extra)
-    y = 2 * y.real if jnp.iscomplexobj(y) else y
-    return operands.skip_and_gate(y, u, D, z).astype(dtype), state
 
 
 def automatic(*, complex_states: bool) -> str:

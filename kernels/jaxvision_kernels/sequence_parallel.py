@@ -41,10 +41,15 @@ def sequence_parallel_scan(
     Other arguments and the result are those of `selective_scan`; h0 and the last state are the
     whole sequence's, the same on every device.
     """
-    u, delta, A, h0, segment_ids = (
-        None if x is None else jnp.asarray(x) for x in (u, delta, A, h0, segment_ids)
+    u, delta, A, B, C = operands.arrays(u=u, delta=delta, A=A, B=B, C=C)
+    D, z, delta_bias, h0, segment_ids = operands.arrays_or_none(
+        D=D, z=z, delta_bias=delta_bias, h0=h0, segment_ids=segment_ids
     )
-    parts, part = lax.axis_size(axis_name), lax.axis_index(axis_name)
+    operands.check(u, delta, A, B, C, D, z, delta_bias, h0)
+    try:
+        parts, part = lax.axis_size(axis_name), lax.axis_index(axis_name)
+    except NameError as error:
+        raise ValueError(f"axis_name={axis_name!r} is no axis of a jax.shard_map here") from error
     options = dict(reverse=reverse, segment_ids=segment_ids, backend=backend, chunk=chunk)
     selected = (u, delta, A, B, C)
     steps = (delta_bias, delta_softplus)

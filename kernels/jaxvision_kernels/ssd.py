@@ -9,6 +9,8 @@ from jax import lax
 
 from jaxvision_kernels import meshes, segments
 from jaxvision_kernels.operands import (
+    arrays,
+    arrays_or_none,
     expect,
     expect_float,
     positive_steps,
@@ -63,9 +65,9 @@ def ssd(
         raise ValueError(f"backend={backend!r} is none of {('auto', *SSD_BACKENDS)}")
     if chunk is not None and backend == "reference":
         raise ValueError(f"chunk={chunk} has no meaning for backend='reference'; leave it out")
-    u, delta, A, B, C, D, z, delta_bias, h0, segment_ids = (
-        None if x is None else jnp.asarray(x)
-        for x in (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    u, delta, A, B, C = arrays(u=u, delta=delta, A=A, B=B, C=C)
+    D, z, delta_bias, h0, segment_ids = arrays_or_none(
+        D=D, z=z, delta_bias=delta_bias, h0=h0, segment_ids=segment_ids
     )
     _check(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
     chunk = min(u.shape[1], positive_steps(CHUNK if chunk is None else chunk))
@@ -87,8 +89,8 @@ def ssd(
         D = D[:, None] if D is not None and D.ndim == 1 else D
         return skip_and_gate(y, u, D, z).astype(u.dtype), state
 
-    arrays = (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
-    y, state = meshes.run(run, arrays, *(meshes.spec(u, "blhp", axes) for axes in ("blhp", "bhpn")))
+    given = (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    y, state = meshes.run(run, given, *(meshes.spec(u, "blhp", axes) for axes in ("blhp", "bhpn")))
     return (y, state) if return_last_state else y
 
 
@@ -101,8 +103,8 @@ def _reference(u, dt, A, B, C, h0, keep, reverse):
     def step(state, x):
         u, dt, B, C, keep = x
         B, C = (jnp.repeat(w, heads, axis=1)[:, :, None] for w in (B, C))  # [b h 1 n]
-        decay = keep[:, None] * jnp.exp(dt * A)
-        state = decay[..., None, None] * state + (dt[..., None] * u)[..., None] * B
+        state = jnp.where(keep[:, None, None, None] > 0, state, 0.0)
+        state = jnp.exp(dt * A)[..., None, None] * state + (dt[..., None] * u)[..., None] * B
         return state, (state * C).sum(-1)
 
     state, y = lax.scan(step, h0, xs, reverse=reverse)
@@ -184,12 +186,14 @@ def _running_sum(x, *, axis, reverse):
 
 
 def _check(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids):
-    if u.ndim != 4 or u.shape[1] == 0:
-        raise ValueError(f"u has shape {u.shape}; ssd takes [b l h p], l 1 or more")
+    if u.ndim != 4 or 0 in u.shape:
+        raise ValueError(f"u has shape {u.shape}; ssd takes [b l h p], each 1 or more")
     b, length, h, p = u.shape
     expect("A", A, {"[h]": (h,)})
     expect("delta", delta, {"[b l h]": (b, length, h)})
-    n = B.shape[-1]
+    if 0 in B.shape[-1:]:
+        raise ValueError(f"B has shape {B.shape}; a state has n = 1 or more")
+    n = B.shape[-1] if B.ndim else 1
     for name, w in (("B", B), ("C", C)):
         groups = w.shape[2] if w.ndim == 4 else 1
         if groups == 0 or h % groups:

@@ -1,0 +1,130 @@
+"""Kernels on meshes of every type of axis: traced on one device, which is where types are checked.
+
+`test_shards.py` runs them on eight.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxvision_kernels import (
+    BACKENDS,
+    SSD_BACKENDS,
+    causal_conv1d,
+    quasiseparable_scan,
+    selective_scan,
+    selective_state_update,
+    sequence_parallel_scan,
+    ssd,
+)
+from scan_cases import TIMED, make, run
+
+IDS = np.zeros((2, 6), np.int32)
+ARRAYS, OPTIONS = make(length=6, extras=("D", "z", "h0"))
+WITHOUT_STATE = {k: x for k, x in ARRAYS.items() if k != "h0"}
+HEADS = {"u": ARRAYS["u"].reshape(2, 6, 2, 3), "delta": ARRAYS["delta"][..., :2]}
+HEADS |= {"A": -jnp.ones(2), "B": ARRAYS["B"], "C": ARRAYS["C"]}
+STEP = {k: x[:, 0] if k in (*TIMED, "z") else x for k, x in ARRAYS.items()}
+
+
+def scan(backend):
+    return lambda x, ids: run(x, OPTIONS | {"ids": ids}, backend)
+
+
+def ssd_by(backend):
+    return lambda x, ids: ssd(**x, segment_ids=ids, return_last_state=True, backend=backend)
+
+
+def convolve(x, ids):
+    options = dict(activation="silu", segment_ids=ids, return_final_state=True)
+    return causal_conv1d(x["u"], jnp.ones((3, 6)), **options)
+
+
+def both(x, ids):
+    return (quasiseparable_scan(**x, segment_ids=ids),)
+
+
+def update(x, ids):
+    x = dict(x)
+    return selective_state_update(x.pop("h0"), **x, indices=jnp.arange(2))
+
+
+CASES = {backend: (scan(backend), ARRAYS) for backend in BACKENDS}
+CASES |= {f"ssd {backend}": (ssd_by(backend), HEADS) for backend in SSD_BACKENDS}
+CASES |= {"convolution": (convolve, {"u": ARRAYS["u"]}), "both": (both, WITHOUT_STATE)}
+CASES |= {"update": (update, STEP)}
+
+
+def gradients(f):
+    def loss(x, ids):
+        out = f(x, ids)
+        return sum((y**2).sum() for y in out), out
+
+    return jax.value_and_grad(loss, has_aux=True)
+
+
+def specs(arrays):
+    """The batch is sharded, of what has one."""
+    weights = ("A", "D")
+    return {k: P() if k in weights else P("data") for k in arrays}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_explicit_axes_shard_the_outputs_as_the_inputs(case):
+    f, arrays = CASES[case]
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))
+
+    def put(x, spec):
+        return jax.device_put(x, NamedSharding(mesh, spec))
+
+    x = {k: put(x, specs(arrays)[k]) for k, x in arrays.items()}
+    with jax.set_mesh(mesh):
+        (_, out), grads = jax.jit(gradients(f)).trace(x, put(IDS, P("data"))).out_info
+    for y in out:
+        assert y.sharding.spec == P("data", *[None] * (y.ndim - 1))
+    for k, g in grads.items():
+        assert g.sharding.spec == jax.typeof(x[k]).sharding.spec, k
+
+
+@pytest.mark.parametrize("case", [k for k in CASES if k != "pallas"])
+def test_shard_map_keeps_account_of_what_varies(case):
+    f, arrays = CASES[case]
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    spec = specs(arrays)
+    by_parts = jax.shard_map(f, mesh=mesh, in_specs=(spec, P("data")), out_specs=P("data"))
+    jax.eval_shape(gradients(by_parts), arrays, IDS)
+
+
+@pytest.mark.parametrize("extra", [(), ("h0",)])
+def test_the_last_state_of_a_parallel_scan_varies_over_no_axis(extra):
+    arrays, _ = make(length=6, extras=extra)
+    mesh = jax.make_mesh((1,), ("seq",), axis_types=(AxisType.Auto,))
+    steps = {k: P(None, "seq") if k in TIMED else P() for k in arrays}
+
+    def part(x, ids):
+        options = dict(axis_name="seq", segment_ids=ids, return_last_state=True)
+        return sequence_parallel_scan(**x, **options)
+
+    in_specs, out_specs = (steps, P(None, "seq")), (P(None, "seq"), P())
+    by_parts = jax.shard_map(part, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+    jax.eval_shape(gradients(by_parts), arrays, IDS)
+
+
+def test_pallas_says_what_it_needs_of_shard_map():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    f = jax.shard_map(
+        lambda x: selective_scan(**x, backend="pallas"),
+        mesh=mesh,
+        in_specs=(specs(ARRAYS),),
+        out_specs=P("data"),
+    )
+    with pytest.raises(ValueError, match="check_vma=False"):
+        jax.eval_shape(f, ARRAYS)
+
+
+def test_mapped_scans_are_partitioned_too():
+    mapped = jax.vmap(jax.vmap(lambda u: selective_scan(**WITHOUT_STATE | {"u": u}, backend="xla")))
+    jaxpr = jax.make_jaxpr(mapped)(jnp.ones((2, 3, *ARRAYS["u"].shape)))
+    assert "custom_partitioning" in str(jaxpr)
