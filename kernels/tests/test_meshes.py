@@ -19,7 +19,7 @@ from jaxvision_kernels import (
     sequence_parallel_scan,
     ssd,
 )
-from scan_cases import TIMED, make, run
+from scan_cases import TIMED, make, quick_jit, run
 
 IDS = np.zeros((2, 6), np.int32)
 ARRAYS, OPTIONS = make(length=6, extras=("D", "z", "h0"))
@@ -110,6 +110,39 @@ def test_the_last_state_of_a_parallel_scan_varies_over_no_axis(extra):
     in_specs, out_specs = (steps, P(None, "seq")), (P(None, "seq"), P())
     by_parts = jax.shard_map(part, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
     jax.eval_shape(gradients(by_parts), arrays, IDS)
+
+
+def test_segments_of_a_parallel_scan_are_blind_to_what_is_not_finite_beside_them():
+    """Under `jax.vmap`, whose axis stands for that of a mesh."""
+    arrays, _ = make(length=6)
+    ids = jnp.asarray(np.array([[0, 0, 1, 1, 2, 2]] * 2).reshape(2, 3, 2))
+
+    def f(arrays):
+        parts = {k: x.reshape(2, 3, 2, -1) if k in TIMED else x for k, x in arrays.items()}
+        axes = ({k: 1 if k in TIMED else None for k in arrays}, 1)
+
+        def part(x, ids):
+            return sequence_parallel_scan(
+                **x, axis_name="seq", segment_ids=ids, backend="reference"
+            )
+
+        y = jax.vmap(part, in_axes=axes, out_axes=1, axis_name="seq")(parts, ids)
+        y = y.reshape(2, 6, -1)[:, np.r_[:2, 4:6]]  # all but the segment in the middle
+        return (y**2).sum(), y
+
+    g = quick_jit(jax.value_and_grad(f, has_aux=True))
+    poisoned = arrays | {k: arrays[k].at[:, 2:4].set(jnp.nan) for k in ("u", "delta")}
+    ((_, y), grads), ((_, expected), exact) = g(poisoned), g(arrays)
+    np.testing.assert_array_equal(y, expected)
+    for k in TIMED:
+        np.testing.assert_array_equal(grads[k][:, np.r_[:2, 4:6]], exact[k][:, np.r_[:2, 4:6]])
+
+
+def test_a_parallel_scan_names_what_is_wrong():
+    with pytest.raises(ValueError, match="axis_name='seq' is no axis"):
+        sequence_parallel_scan(**ARRAYS, axis_name="seq")
+    with pytest.raises(ValueError, match=r"h0 has shape \(6, 4\)"):
+        sequence_parallel_scan(**ARRAYS | {"h0": ARRAYS["h0"][0]}, axis_name="seq")
 
 
 def test_pallas_says_what_it_needs_of_shard_map():
