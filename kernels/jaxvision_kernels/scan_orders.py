@@ -13,6 +13,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.export import is_symbolic_dim
 
 from jaxvision_kernels.operands import arrays
 
@@ -76,13 +77,14 @@ def _inverse(name, height, width):
 
 
 def _sizes(height, width) -> tuple[int, int]:
+    """Whole numbers, 1 or more; sizes that `jax.export` leaves open pass."""
     try:
-        sizes = operator.index(height), operator.index(width)
+        sizes = [n if is_symbolic_dim(n) else operator.index(n) for n in (height, width)]
     except TypeError:
-        sizes = (0, 0)
-    if min(sizes) < 1:
+        sizes = [0]
+    if not all(is_symbolic_dim(n) or n > 0 for n in sizes):
         raise ValueError(f"an image of {height!r} x {width!r} cells has no scan order")
-    return sizes
+    return tuple(sizes)
 
 
 def to_sequence(grid: jax.Array, name: str) -> jax.Array:
@@ -98,7 +100,6 @@ def to_sequence(grid: jax.Array, name: str) -> jax.Array:
     if grid.ndim != 4:
         raise ValueError(f"grid has shape {grid.shape}; it must be [b h w c]")
     b, h, w, c = grid.shape
-    _sizes(h, w)
     if base == "column":
         sequence = grid.swapaxes(1, 2).reshape(b, h * w, c)
     elif base == "snake":

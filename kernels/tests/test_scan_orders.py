@@ -87,6 +87,13 @@ def test_orders_are_cached_and_read_only():
         order[0] = 1
 
 
+def test_rows_and_columns_of_sizes_left_open():
+    h, w = jax.export.symbolic_shape("h, w")
+    image = jax.ShapeDtypeStruct((1, h, w, 2), jnp.float32)
+    there_and_back = jax.jit(lambda x: to_grid(to_sequence(x, "column"), "column", *x.shape[1:3]))
+    assert jax.export.export(there_and_back)(image).out_avals[0].shape == image.shape
+
+
 def test_lists_do_as_arrays():
     grid = np.arange(4.0).reshape(1, 2, 2, 1)
     sequence = to_sequence(grid.tolist(), "hilbert")
