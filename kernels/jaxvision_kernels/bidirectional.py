@@ -73,7 +73,7 @@ def quasiseparable_scan(
     fill the triangles beside the diagonal, and D is the diagonal. D may be `[b l d]` too. Arguments
     and result otherwise as those of `bidirectional_scan`.
     """
-    if backward and "D" in backward:
+    if isinstance(backward, dict) and "D" in backward:
         raise ValueError(
             "backward holds D; a quasiseparable matrix has one diagonal, the D beside it"
         )

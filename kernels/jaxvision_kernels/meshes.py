@@ -16,10 +16,11 @@ def run(function, operands, *outputs: P):
     Explicit axes are automatic ones within, and the outputs have the shardings `outputs` over them.
     Within `jax.shard_map` operands vary over whatever axes any of them varies over.
     """
-    types = [jax.typeof(x) for x in operands if x is not None]
-    varies = frozenset().union(*(x.manual_axis_type.varying for x in types))
-    operands = [None if x is None else _vary(x, varies) for x in operands]
-    mesh = next((x.sharding.mesh for x in types if x.sharding.mesh.explicit_axes), None)
+    given = [x for x in operands if x is not None]
+    axes = frozenset().union(*map(varying, given))
+    operands = [None if x is None else _vary(x, axes) for x in operands]
+    meshes = (jax.typeof(x).sharding.mesh for x in given)
+    mesh = next((mesh for mesh in meshes if mesh.explicit_axes), None)
     if mesh is None:
         return function(*operands)
     shardings = tuple(NamedSharding(mesh, spec) for spec in outputs)
