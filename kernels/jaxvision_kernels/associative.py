@@ -11,15 +11,19 @@ def scan(u, dt, A, B, C, h0, keep, *, reverse: bool) -> tuple[jax.Array, jax.Arr
     """As `reference.scan`. Maps `h -> a h + x` compose to maps of that form (Blelloch 1990)."""
     B, C = (widen(per_channel(with_groups(w), u.shape[2])) for w in (B, C))
     a = jnp.exp(dt[..., None] * A)
-    if keep is not None:
-        a = keep[..., None, None] * a
+    clears = () if keep is None else (keep[..., None, None] == 0,)
     x = ((dt * u.astype(jnp.float32))[..., None] * B).astype(A.dtype)
     if h0 is not None:
         first = -1 if reverse else 0
         x = x.at[:, first].add(a[:, first] * h0.astype(A.dtype))
 
     def compose(before, after):
-        return after[0] * before[0], after[0] * before[1] + after[1]
+        a0, x0, *cleared = before
+        a, x, *clears = after
+        if clears:  # chosen, not multiplied: what is not finite stays in its segment
+            a0, x0, a = (jnp.where(clears[0], 0.0, v) for v in (a0, x0, a))
+            clears = [cleared[0] | clears[0]]
+        return a * a0, a * x0 + x, *clears
 
-    _, h = lax.associative_scan(compose, (a, x), axis=1, reverse=reverse)
+    _, h, *_ = lax.associative_scan(compose, (a, x, *clears), axis=1, reverse=reverse)
     return (h * C).sum(-1), h[:, 0 if reverse else -1]

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxvision_kernels import pages, segments
-from jaxvision_kernels.operands import expect, expect_float
+from jaxvision_kernels import meshes, pages, segments
+from jaxvision_kernels.operands import arrays, arrays_or_none, expect, expect_float
 
 PADDINGS = ("causal", "anticausal", "centred")
 ACTIVATIONS = (None, "silu")
@@ -43,27 +43,19 @@ def causal_conv1d(
     Returns:
       `[b l d]` in the dtype of x; the state has that of initial_state, or of x.
     """
-    x, weight, bias, initial_state, segment_ids = (
-        None if a is None else jnp.asarray(a) for a in (x, weight, bias, initial_state, segment_ids)
+    x, weight = arrays(x=x, weight=weight)
+    bias, initial_state, segment_ids = arrays_or_none(
+        bias=bias, initial_state=initial_state, segment_ids=segment_ids
     )
     _check(x, weight, bias, padding, activation, initial_state, return_final_state, segment_ids)
-    width, length = weight.shape[0], x.shape[1]
-    reach = width - 1
-    state = initial_state
-    if state is None:
-        state = jnp.zeros((x.shape[0], reach, x.shape[2]), x.dtype)
-
-    offsets = [k - (reach // 2 if padding == "centred" else reach) for k in range(width)]
+    reach = weight.shape[0] - 1
+    offsets = [k - (reach // 2 if padding == "centred" else reach) for k in range(reach + 1)]
     if padding == "anticausal":
         offsets = [-k for k in offsets]
-    before, after = max(0, -min(offsets)), max(0, max(offsets))
-    same = None
-    if segment_ids is not None:
-        number = segments.numbers(segment_ids)
-        same = [segments.same(number, k) for k in offsets]
 
-    def convolve(x, state, weight, bias):
+    def convolve(x, state, weight, bias, same):
         x, state, weight = (a.astype(jnp.float32) for a in (x, state, weight))
+        length, before, after = x.shape[1], max(0, -min(offsets)), max(0, max(offsets))
         if padding == "causal":
             x = jnp.concatenate([state, x], axis=1)
         elif padding == "anticausal":
@@ -78,10 +70,23 @@ def causal_conv1d(
 
     if activation is not None:
         convolve = jax.checkpoint(convolve)  # else its input, in float32, is kept
-    y = convolve(x, state, weight, bias).astype(x.dtype)
-    if not return_final_state:
-        return y
-    return y, _final_state(x, state, padding == "anticausal", segment_ids)
+
+    def run(x, weight, bias, state, segment_ids):
+        same = None
+        if state is None:
+            state = jnp.zeros_like(x, shape=(x.shape[0], reach, x.shape[2]))
+        if segment_ids is not None:
+            number = segments.numbers(segment_ids)
+            same = [segments.same(number, k) for k in offsets]
+        y = convolve(x, state, weight, bias, same).astype(x.dtype)
+        if not return_final_state:
+            return (y,)
+        return y, _final_state(x, state, padding == "anticausal", segment_ids)
+
+    given = x, weight, bias, initial_state, segment_ids
+    outputs = ("bld", "bwd") if return_final_state else ("bld",)
+    y, *state = meshes.run(run, given, *(meshes.spec(x, "bld", axes) for axes in outputs))
+    return (y, *state) if return_final_state else y
 
 
 def causal_conv1d_update(
@@ -100,12 +105,13 @@ def causal_conv1d_update(
       state: `[b w-1 d]`, the steps before, oldest first; with `indices`, `[slots w-1 d]`.
       weight, bias, activation: as in `causal_conv1d`.
       indices: integers `[b]`, the slot of each row, none twice. A negative one marks a row of
-        padding: its output is zero and no state changes.
+        padding: its output is zero and no state changes. So it is under `jax.jit` with one past the
+        last slot, which elsewhere is an error.
 
     Returns:
       y, of the shape and dtype of x, and the states, of the shape and dtype of `state`.
     """
-    x, state = jnp.asarray(x), jnp.asarray(state)
+    x, state = arrays(x=x, state=state)
     if x.ndim not in (2, 3):
         raise ValueError(f"x has shape {x.shape}; an update takes [b d] or [b k d]")
     rows = pages.read(state, indices, x.shape[0], "state")

@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxvision_kernels.operands import widen
+from jaxvision_kernels.operands import starts, widen
 
 dot = functools.partial(jnp.einsum, precision="highest")  # float32 sums also where TF32 is default
 
@@ -34,7 +34,7 @@ def to_groups(A, B, C, h0, shape):
             return jnp.tile(w, (1, 1, groups))
         return jnp.repeat(w, groups // w.shape[2], axis=2).reshape(*w.shape[:2], -1)
 
-    h0 = jnp.zeros((b, *A.shape), A.dtype) if h0 is None else h0.astype(A.dtype)
+    h0 = starts(b, A) if h0 is None else h0.astype(A.dtype)
     return by_state(A), weight(B), weight(C), by_state(h0)
 
 

@@ -8,13 +8,33 @@ import jax.numpy as jnp
 FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16)
 
 
+def arrays(**named) -> list[jax.Array]:
+    """Arguments as arrays, in order; raises `ValueError` naming one that is None or no array."""
+    for name, x in named.items():
+        if x is None:
+            raise ValueError(f"{name} is None; it must be an array")
+    return arrays_or_none(**named)
+
+
+def arrays_or_none(**named) -> list[jax.Array | None]:
+    """As `arrays`; None passes."""
+    return [None if x is None else _array(name, x) for name, x in named.items()]
+
+
+def _array(name, x):
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:  # text, lists of unequal lengths
+        raise ValueError(f"{name} is no array: {error}") from error
+
+
 def check(u, delta, A, B, C, D, z, delta_bias, h0) -> None:
     """Raises `ValueError`, naming argument and mend, for shapes and dtypes that do not fit."""
     if u.ndim != 3:
         raise ValueError(f"u has shape {u.shape}; selective_scan takes [b l d], channels last")
     b, length, d = u.shape
-    if length == 0:
-        raise ValueError(f"u of shape {u.shape} has no time steps")
+    if 0 in u.shape:
+        raise ValueError(f"u has shape {u.shape}; b, l and d must be 1 or more")
     if A.ndim != 2 or A.shape[0] != d or A.shape[1] == 0:
         raise ValueError(f"A has shape {A.shape}; with u {u.shape} it must be [d n] = ({d}, n)")
     n = A.shape[1]
@@ -90,6 +110,11 @@ def chunk_length(length: int, chunk: int | None) -> int:
     target = math.sqrt(length / 2)
     near = range(max(1, round(target / 2)), round(target * 2) + 1)
     return min(near, key=lambda k: (-length % k, abs(math.log(k / target))))
+
+
+def starts(b: int, A: jax.Array) -> jax.Array:
+    """States `[b d n]` of zeros, which within `jax.shard_map` vary over what A varies over."""
+    return jnp.zeros_like(A, shape=(b, *A.shape))
 
 
 def with_groups(w: jax.Array) -> jax.Array:

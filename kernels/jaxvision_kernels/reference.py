@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvision_kernels.operands import per_channel, widen, with_groups
+from jaxvision_kernels.operands import per_channel, starts, widen, with_groups
 
 
 def scan(u, dt, A, B, C, h0, keep, *, reverse: bool) -> tuple[jax.Array, jax.Array]:
@@ -13,7 +13,7 @@ def scan(u, dt, A, B, C, h0, keep, *, reverse: bool) -> tuple[jax.Array, jax.Arr
     A complex A makes both results complex. Its gradient keeps every state: O(b l d n) memory.
     """
     b, length, d = u.shape
-    h0 = jnp.zeros((b, *A.shape), A.dtype) if h0 is None else h0.astype(A.dtype)
+    h0 = starts(b, A) if h0 is None else h0.astype(A.dtype)
     operands = {"u": u, "dt": dt, "B": with_groups(B), "C": with_groups(C)}
     operands |= {} if keep is None else {"keep": keep}
     moving = {k: jnp.swapaxes(x, 0, 1) for k, x in operands.items() if x.shape[1] == length}

@@ -7,11 +7,15 @@ curve). Every order also exists `_reversed`.
 """
 
 import functools
+import operator
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.export import is_symbolic_dim
+
+from jaxvision_kernels.operands import arrays
 
 BASES = (
     "row",
@@ -25,20 +29,22 @@ SCAN_ORDERS = tuple(name + end for name in BASES for end in ("", "_reversed"))
 
 def check_order(name: str) -> None:
     """Raises `ValueError` for what is no name of an order."""
-    base = name.removesuffix("_reversed")
+    base = name.removesuffix("_reversed") if isinstance(name, str) else ""
     if base not in BASES[:4] and not re.fullmatch("local_[1-9][0-9]*", base):
         raise ValueError(f"scan order {name!r} is none of {SCAN_ORDERS}")
 
 
-@functools.lru_cache(maxsize=256)
 def scan_order(name: str, height: int, width: int) -> np.ndarray:
     """Returns int32 `[height * width]`: the flat, row-major index of the cell seen at each step.
 
     The array is cached and read-only. `x[:, scan_order(…)]` brings `[b (h w) c]` into the order.
     """
     check_order(name)
-    if height < 1 or width < 1:
-        raise ValueError(f"an image of {height} x {width} cells has no scan order")
+    return _order(name, *_sizes(height, width))
+
+
+@functools.lru_cache(maxsize=256)
+def _order(name, height, width):
     cells = np.arange(height * width, dtype=np.int32).reshape(height, width)
     base = name.removesuffix("_reversed")
     if base == "column":
@@ -59,10 +65,26 @@ def scan_order(name: str, height: int, width: int) -> np.ndarray:
     return _frozen(order[::-1] if name.endswith("_reversed") else order)
 
 
-@functools.lru_cache(maxsize=256)
 def inverse_order(name: str, height: int, width: int) -> np.ndarray:
     """Returns int32 `[height * width]`: the step that sees each cell; it undoes `scan_order`."""
-    return _frozen(np.argsort(scan_order(name, height, width)).astype(np.int32))
+    check_order(name)
+    return _inverse(name, *_sizes(height, width))
+
+
+@functools.lru_cache(maxsize=256)
+def _inverse(name, height, width):
+    return _frozen(np.argsort(_order(name, height, width)).astype(np.int32))
+
+
+def _sizes(height, width) -> tuple[int, int]:
+    """Whole numbers, 1 or more; sizes that `jax.export` leaves open pass."""
+    try:
+        sizes = [n if is_symbolic_dim(n) else operator.index(n) for n in (height, width)]
+    except TypeError:
+        sizes = [0]
+    if not all(is_symbolic_dim(n) or n > 0 for n in sizes):
+        raise ValueError(f"an image of {height!r} x {width!r} cells has no scan order")
+    return tuple(sizes)
 
 
 def to_sequence(grid: jax.Array, name: str) -> jax.Array:
@@ -74,13 +96,16 @@ def to_sequence(grid: jax.Array, name: str) -> jax.Array:
     """
     check_order(name)
     base, flipped = name.removesuffix("_reversed"), name.endswith("_reversed")
+    (grid,) = arrays(grid=grid)
+    if grid.ndim != 4:
+        raise ValueError(f"grid has shape {grid.shape}; it must be [b h w c]")
     b, h, w, c = grid.shape
     if base == "column":
-        sequence = grid.swapaxes(1, 2).reshape(b, -1, c)
+        sequence = grid.swapaxes(1, 2).reshape(b, h * w, c)
     elif base == "snake":
-        sequence = _turn_odd_rows(grid).reshape(b, -1, c)
+        sequence = _turn_odd_rows(grid).reshape(b, h * w, c)
     else:
-        sequence = grid.reshape(b, -1, c)
+        sequence = grid.reshape(b, h * w, c)
         sequence = sequence if base == "row" else _take(sequence, scan_order(base, h, w))
     return sequence[:, ::-1] if flipped else sequence
 
@@ -89,7 +114,11 @@ def to_grid(sequence: jax.Array, name: str, height: int, width: int) -> jax.Arra
     """The inverse of `to_sequence`: `[b (h w) c]` in the order `name` -> `[b h w c]`."""
     check_order(name)
     base, flipped = name.removesuffix("_reversed"), name.endswith("_reversed")
+    (sequence,) = arrays(sequence=sequence)
+    if sequence.ndim != 3:
+        raise ValueError(f"sequence has shape {sequence.shape}; it must be [b (h w) c]")
     b, length, c = sequence.shape
+    height, width = _sizes(height, width)
     if length != height * width:
         raise ValueError(f"a sequence of {length} steps does not fill {height} x {width} cells")
     sequence = sequence[:, ::-1] if flipped else sequence

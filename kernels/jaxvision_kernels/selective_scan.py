@@ -8,7 +8,7 @@ import logging
 import jax
 import jax.numpy as jnp
 
-from jaxvision_kernels import associative, checkpointed, operands, reference, segments, xla
+from jaxvision_kernels import associative, checkpointed, meshes, operands, reference, segments, xla
 
 PLAIN = {
     "reference": reference.scan,
@@ -117,9 +117,9 @@ def scan_as(
     """`selective_scan`'s y in `dtype`, by default u's, rounded once, and its last state."""
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend={backend!r} is none of {('auto', *BACKENDS)}")
-    u, delta, A, B, C, D, z, delta_bias, h0, segment_ids = (
-        None if x is None else jnp.asarray(x)
-        for x in (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    u, delta, A, B, C = operands.arrays(u=u, delta=delta, A=A, B=B, C=C)
+    D, z, delta_bias, h0, segment_ids = operands.arrays_or_none(
+        D=D, z=z, delta_bias=delta_bias, h0=h0, segment_ids=segment_ids
     )
     operands.check(u, delta, A, B, C, D, z, delta_bias, h0)
     segments.check(segment_ids, u.shape[:2])
@@ -128,20 +128,26 @@ def scan_as(
     if chunk is not None and backend not in CHUNKED:
         raise ValueError(f"chunk={chunk} has no meaning for backend={backend!r}; leave it out")
     dtype = u.dtype if dtype is None else dtype
-    keep = segments.kept(segment_ids, reverse)
-
-    if backend in KERNELS:
-        kernels = importlib.import_module(KERNELS[backend])
-        x = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=delta_bias, h0=h0, keep=keep)
-        options = dict(softplus=delta_softplus, reverse=reverse, dtype=jnp.dtype(dtype))
-        return kernels.scan(x, **options)
-
-    dt = operands.step_sizes(delta, delta_bias, delta_softplus)
+    arrays = (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    if backend in KERNELS and any(meshes.varying(x) for x in arrays if x is not None):
+        raise ValueError(f"backend={backend!r} needs jax.shard_map(…, check_vma=False)")
     extra = {"chunk": operands.chunk_length(u.shape[1], chunk)} if backend in CHUNKED else {}
-    A = operands.widen(A)
-    y, state = PLAIN[backend](u, dt, A, B, C, h0, keep, reverse=reverse, **extra)
-    y = 2 * y.real if jnp.iscomplexobj(y) else y
-    return operands.skip_and_gate(y, u, D, z).astype(dtype), state
+
+    def run(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids):
+        keep = segments.kept(segment_ids, reverse)
+        if backend in KERNELS:
+            kernels = importlib.import_module(KERNELS[backend])
+            x = dict(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, bias=delta_bias, h0=h0, keep=keep)
+            options = dict(softplus=delta_softplus, reverse=reverse, dtype=jnp.dtype(dtype))
+            return kernels.scan(x, **options)
+
+        dt = operands.step_sizes(delta, delta_bias, delta_softplus)
+        A = operands.widen(A)
+        y, state = PLAIN[backend](u, dt, A, B, C, h0, keep, reverse=reverse, **extra)
+        y = 2 * y.real if jnp.iscomplexobj(y) else y
+        return operands.skip_and_gate(y, u, D, z).astype(dtype), state
+
+    return meshes.run(run, arrays, *(meshes.spec(u, "bld", axes) for axes in ("bld", "bdn")))
 
 
 def automatic(A: jax.Array) -> str:

@@ -1,9 +1,9 @@
 """The selective scan one step at a time, for decoding."""
 
 import jax
-import jax.numpy as jnp
 
 from jaxvision_kernels import pages
+from jaxvision_kernels.operands import arrays, arrays_or_none, expect
 from jaxvision_kernels.selective_scan import selective_scan
 
 
@@ -32,12 +32,14 @@ def selective_state_update(
       A, D, delta_bias, delta_softplus: as in `selective_scan`.
       B, C: `[b n]` or `[b g n]` for one step; for k, any form that `selective_scan` takes.
       indices: integers `[b]`, the slot of each row, none twice. A negative one marks a row of
-        padding: its output is zero and no state changes.
+        padding: its output is zero and no state changes. So it is under `jax.jit` with one past the
+        last slot, which elsewhere is an error.
 
     Returns:
       y, of the shape and dtype of u, and the states, of the shape and dtype of `state`.
     """
-    state, u, delta, B, C = (jnp.asarray(x) for x in (state, u, delta, B, C))
+    state, u, delta, B, C = arrays(state=state, u=u, delta=delta, B=B, C=C)
+    (z,) = arrays_or_none(z=z)
     if u.ndim not in (2, 3):
         raise ValueError(f"u has shape {u.shape}; an update takes [b d] or [b k d]")
     rows = pages.read(state, indices, u.shape[0], "state")
@@ -46,8 +48,9 @@ def selective_state_update(
         for name, w in (("B", B), ("C", C)):
             if w.ndim not in (2, 3):
                 raise ValueError(f"{name} has shape {w.shape}; one step takes [b n] or [b g n]")
-        delta, B, C = (x[:, None] for x in (delta, B, C))
-        z = None if z is None else jnp.asarray(z)[:, None]
+        expect("delta", delta, {"[b d]": u.shape})
+        expect("z", z, {"[b d]": u.shape})
+        delta, B, C, z = (None if x is None else x[:, None] for x in (delta, B, C, z))
     y, rows = selective_scan(
         u[:, None] if one else u,
         delta,

@@ -1,13 +1,16 @@
 """State space duality: the scan of Mamba-2, one decay a head, as matrix products."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvision_kernels import segments
+from jaxvision_kernels import meshes, segments
 from jaxvision_kernels.operands import (
+    arrays,
+    arrays_or_none,
     expect,
     expect_float,
     positive_steps,
@@ -62,31 +65,36 @@ def ssd(
         raise ValueError(f"backend={backend!r} is none of {('auto', *SSD_BACKENDS)}")
     if chunk is not None and backend == "reference":
         raise ValueError(f"chunk={chunk} has no meaning for backend='reference'; leave it out")
-    u, delta, A, B, C, D, z, delta_bias, h0, segment_ids = (
-        None if x is None else jnp.asarray(x)
-        for x in (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    u, delta, A, B, C = arrays(u=u, delta=delta, A=A, B=B, C=C)
+    D, z, delta_bias, h0, segment_ids = arrays_or_none(
+        D=D, z=z, delta_bias=delta_bias, h0=h0, segment_ids=segment_ids
     )
     _check(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
-    b, length, h, p = u.shape
-    B, C = (w[:, :, None] if w.ndim == 3 else w for w in (B, C))
-    B, C = (jnp.repeat(w, math.lcm(B.shape[2], C.shape[2]) // w.shape[2], axis=2) for w in (B, C))
-    dt = step_sizes(delta, delta_bias, delta_softplus)
-    keep = segments.kept(segment_ids, reverse)
-    A = A.astype(jnp.float32)
-    h0 = jnp.zeros((b, h, p, B.shape[3])) if h0 is None else h0.astype(jnp.float32)
+    chunk = min(u.shape[1], positive_steps(CHUNK if chunk is None else chunk))
+    scan = _reference
+    if backend != "reference":
+        scan = jax.checkpoint(functools.partial(_chunked, chunk=chunk), static_argnums=7)
 
-    if backend == "reference":
-        y, state = _reference(u, dt, A, B, C, h0, keep, reverse=reverse)
-    else:
-        chunk = min(length, positive_steps(CHUNK if chunk is None else chunk))
-        run = jax.checkpoint(_chunked, static_argnums=(7, 8))
-        y, state = run(u, dt, A, B, C, h0, keep, reverse, chunk)
-    D = D[:, None] if D is not None and D.ndim == 1 else D
-    y = skip_and_gate(y, u, D, z).astype(u.dtype)
+    def run(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids):
+        b, _, h, p = u.shape
+        B, C = (w[:, :, None] if w.ndim == 3 else w for w in (B, C))
+        groups = math.lcm(B.shape[2], C.shape[2])
+        B, C = (jnp.repeat(w, groups // w.shape[2], axis=2) for w in (B, C))
+        dt = step_sizes(delta, delta_bias, delta_softplus)
+        keep = segments.kept(segment_ids, reverse)
+        A = A.astype(jnp.float32)
+        state = (b, h, p, B.shape[3])
+        h0 = jnp.zeros_like(A, shape=state) if h0 is None else h0.astype(jnp.float32)
+        y, state = scan(u, dt, A, B, C, h0, keep, reverse)
+        D = D[:, None] if D is not None and D.ndim == 1 else D
+        return skip_and_gate(y, u, D, z).astype(u.dtype), state
+
+    given = (u, delta, A, B, C, D, z, delta_bias, h0, segment_ids)
+    y, state = meshes.run(run, given, *(meshes.spec(u, "blhp", axes) for axes in ("blhp", "bhpn")))
     return (y, state) if return_last_state else y
 
 
-def _reference(u, dt, A, B, C, h0, keep, *, reverse):
+def _reference(u, dt, A, B, C, h0, keep, reverse):
     """u `[b l h p]`, dt `[b l h]`, B, C `[b l g n]`, h0 `[b h p n]`, keep `[b l]` or None."""
     heads = u.shape[2] // B.shape[2]
     keep = jnp.ones(u.shape[:2]) if keep is None else keep
@@ -95,15 +103,15 @@ def _reference(u, dt, A, B, C, h0, keep, *, reverse):
     def step(state, x):
         u, dt, B, C, keep = x
         B, C = (jnp.repeat(w, heads, axis=1)[:, :, None] for w in (B, C))  # [b h 1 n]
-        decay = keep[:, None] * jnp.exp(dt * A)
-        state = decay[..., None, None] * state + (dt[..., None] * u)[..., None] * B
+        state = jnp.where(keep[:, None, None, None] > 0, state, 0.0)
+        state = jnp.exp(dt * A)[..., None, None] * state + (dt[..., None] * u)[..., None] * B
         return state, (state * C).sum(-1)
 
     state, y = lax.scan(step, h0, xs, reverse=reverse)
     return jnp.swapaxes(y, 0, 1), state
 
 
-def _chunked(u, dt, A, B, C, h0, keep, reverse, chunk):
+def _chunked(u, dt, A, B, C, h0, keep, reverse, *, chunk):
     """As `_reference`. Letters: c chunks of k steps (i, j), g groups of r heads."""
     b, length, h, p = u.shape
     g, n = B.shape[2:]
@@ -178,12 +186,14 @@ def _running_sum(x, *, axis, reverse):
 
 
 def _check(u, delta, A, B, C, D, z, delta_bias, h0, segment_ids):
-    if u.ndim != 4 or u.shape[1] == 0:
-        raise ValueError(f"u has shape {u.shape}; ssd takes [b l h p], l 1 or more")
+    if u.ndim != 4 or 0 in u.shape:
+        raise ValueError(f"u has shape {u.shape}; ssd takes [b l h p], each 1 or more")
     b, length, h, p = u.shape
     expect("A", A, {"[h]": (h,)})
     expect("delta", delta, {"[b l h]": (b, length, h)})
-    n = B.shape[-1]
+    if 0 in B.shape[-1:]:
+        raise ValueError(f"B has shape {B.shape}; a state has n = 1 or more")
+    n = B.shape[-1] if B.ndim else 1
     for name, w in (("B", B), ("C", C)):
         groups = w.shape[2] if w.ndim == 4 else 1
         if groups == 0 or h % groups:

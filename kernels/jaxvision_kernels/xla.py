@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvision_kernels import layout
-from jaxvision_kernels.operands import widen
+from jaxvision_kernels.operands import starts, widen
 from jaxvision_kernels.partitioned import partitioned
 
 STATES = "cbnd"  # the axes of the kept states
@@ -25,7 +25,7 @@ STATES = "cbnd"  # the axes of the kept states
 
 def scan(u, dt, A, B, C, h0, keep, *, reverse: bool, chunk: int) -> tuple[jax.Array, jax.Array]:
     """As `reference.scan`."""
-    h0 = jnp.zeros((u.shape[0], *A.shape), A.dtype) if h0 is None else h0.astype(A.dtype)
+    h0 = starts(u.shape[0], A) if h0 is None else h0.astype(A.dtype)
     return _scan(chunk, reverse, u, dt, A, B, C, h0, keep)
 
 
@@ -88,9 +88,10 @@ def _forward(chunk, reverse, u, dt, A, B, C, h0, keep, *, keep_states):
         h, y_chunk = lax.fori_loop(0, chunk, one_step, (h, y_chunk))
         return h, _write(y, y_chunk, c), y_chunk, states
 
-    y = jnp.zeros(u.shape, A.dtype)
-    states = jnp.zeros((chunks, *h0.shape) if keep_states else (), A.dtype)
-    carry = (h0, y, _rows(u, chunk, A.shape[0], A.dtype), states)
+    # Zeros of a shape but like an operand: within `jax.shard_map` their types are alike too.
+    y = jnp.zeros_like(h0, shape=u.shape)
+    states = jnp.zeros_like(h0, shape=(chunks, *h0.shape) if keep_states else ())
+    carry = (h0, y, _rows(u, chunk, h0), states)
     h, y, _, states = lax.fori_loop(0, chunks, one_chunk, carry)
     return y, h, states
 
@@ -167,15 +168,14 @@ def _backward(chunk, reverse, residuals, dy, ahead):
         work = {"before": before, "B": dB, "C": dC, "x": dx, "decay": ddecay}
         return ahead, grads, work
 
-    state = ahead.shape
     grads = {k: jnp.zeros_like(x) for k, x in {"u": u, "dt": dt, "B": B, "C": C}.items()}
-    grads["A"] = jnp.zeros(state, A.dtype)
+    grads["A"] = jnp.zeros_like(ahead)
     work = {
-        "before": jnp.zeros((chunk, *state), A.dtype),
-        "B": _collector(B, chunk, state, A.dtype),
-        "C": _collector(C, chunk, state, A.dtype),
-        "x": _rows(u, chunk, state[1], A.dtype),
-        "decay": _rows(u, chunk, state[1], A.dtype),
+        "before": jnp.zeros_like(ahead, shape=(chunk, *ahead.shape)),
+        "B": _collector(B, chunk, ahead),
+        "C": _collector(C, chunk, ahead),
+        "x": _rows(u, chunk, ahead),
+        "decay": _rows(u, chunk, ahead),
     }
     dh0, grads, work = lax.fori_loop(0, chunks, one_chunk, (ahead, grads, work))
     dB, dC = (_like(w, _total(grads[k], work[k])) for k, w in (("B", B), ("C", C)))
@@ -223,16 +223,15 @@ def _like(x, gradient):
     return (gradient.real if real else gradient).astype(x.dtype)
 
 
-def _rows(x, chunk, groups, dtype):
-    """Room for one chunk of `x` `[b l (g q)]`: `[k b g q]`."""
-    return jnp.zeros((chunk, x.shape[0], groups, x.shape[2] // groups), dtype)
+def _rows(x, chunk, h):
+    """Room for one chunk of `x` `[b l (g q)]`, of states' dtype: `[k b g q]`."""
+    groups = h.shape[1]
+    return jnp.zeros_like(h, shape=(chunk, x.shape[0], groups, x.shape[2] // groups))
 
 
-def _collector(w, chunk, state, dtype):
+def _collector(w, chunk, h):
     """Room for the gradient of B or C: its rows of one chunk, or a running sum if constant."""
-    if layout.is_constant(w):
-        return jnp.zeros((1, *state), dtype)
-    return _rows(w, chunk, state[1], dtype)
+    return jnp.zeros_like(h)[None] if layout.is_constant(w) else _rows(w, chunk, h)
 
 
 def _collect(buffer, h, x, k):

@@ -107,20 +107,39 @@ def main():
             mesh=mesh,
             in_specs=({k: steps if k in TIMED else P() for k in x}, steps),
             out_specs=(steps, P()),
-            check_vma=False,
+            check_vma=not reverse,
         )
         name = f"sequence{' reversed' if reverse else ''}"
         results[name] = compare(scan, (out, grads), x, ids)
-    mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=auto * 2)
-    for groups in (1, 2):
+    for groups, types in ((1, auto), (2, (AxisType.Explicit,))):
+        mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=types * 2)
         x = arrays(groups)
         (_, out), grads = jax.jit(loss_of(scan_with("reference")))(x, ids)
         for backend in ("xla", "pallas"):
             for channels in (None, "tensor") if groups == 1 else ("tensor",):
                 name = f"{backend} {'batch and channels' if channels else 'batch'} {groups}"
                 args = place(x, ids, mesh, channels)
-                results[name] = compare(scan_with(backend), (out, grads), *args)
+                with jax.set_mesh(mesh if groups == 2 else None):
+                    results[name] = compare(scan_with(backend), (out, grads), *args)
+    results |= mapped_and_propagated(ids)
     print(json.dumps(results))
+
+
+def mapped_and_propagated(ids):
+    """A scan within `jax.vmap`, and one by XLA's older partitioner, batch and channels sharded."""
+    x, scan = arrays(1), scan_with("xla")
+    (_, out), grads = jax.jit(loss_of(scan_with("reference")))(x, ids)
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    x, ids = place(x, ids, mesh, "tensor")
+
+    def twice(x, ids):  # A is mapped as well, B is not
+        many = {k: jnp.stack([v, v]) for k, v in x.items() if k != "B"}
+        y, state = jax.vmap(lambda many: scan({"B": x["B"], **many}, ids))(many)
+        return (y[0] + y[1]) / 2, (state[0] + state[1]) / 2
+
+    results = {"mapped": compare(twice, (out, grads), x, ids)}
+    jax.config.update("jax_use_shardy_partitioner", False)
+    return results | {"GSPMD": compare(scan, (out, grads), x, ids)}
 
 
 if __name__ == "__main__":

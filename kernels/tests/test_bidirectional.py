@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxvision_kernels import bidirectional_scan, quasiseparable_scan, selective_scan
+from jaxvision_kernels import bidirectional_scan, quasiseparable_scan, selective_scan, shift
 from scan_cases import make, quick_jit, relative
 
 IDS = np.array([[0] * 3 + [1] * 6, [5] * 8 + [6]])
@@ -108,10 +108,34 @@ def test_gradients_match_the_reference(scan):
             assert relative(g, np.asarray(theirs[k])) < 1e-5, k
 
 
+def test_lists_do_as_arrays():
+    arrays = {"u": [[[1.0], [2.0]]], "delta": [[[0.5], [0.5]]], "A": [[-1.0]]}
+    arrays |= {"B": [[[1.0], [1.0]]], "C": [[[1.0], [1.0]]]}
+    options = dict(D=[1.0], backward={"D": [1.0]}, segment_ids=[[0, 1]])
+    y = bidirectional_scan(**arrays, **options)
+    np.testing.assert_allclose(y[0, :, 0], [3.0, 6.0])  # each alone: 2 u / 2 + 2 D u
+    np.testing.assert_array_equal(shift([[1.0, 2.0]], 1, [[0, 0]]), [[0.0, 1.0]])
+
+
+def test_bad_shifts_are_named():
+    with pytest.raises(ValueError, match=r"x has shape \(3,\)"):
+        shift(np.ones(3), 1)
+    with pytest.raises(ValueError, match="steps=1.5"):
+        shift(np.ones((2, 3)), 1.5)
+    with pytest.raises(ValueError, match=r"segment_ids has shape \(3,\)"):
+        shift(np.ones((2, 3)), 1, np.zeros(3, int))
+
+
 def test_bad_arguments_are_named():
     arrays, _ = operands()
     with pytest.raises(ValueError, match=r"backward has \['z'\]"):
         bidirectional_scan(**arrays, backward={"z": arrays["z"]})
+    with pytest.raises(ValueError, match=r"backward u has shape \(2, 8, 6\); it must be \[b l d\]"):
+        bidirectional_scan(**arrays, backward={"u": arrays["u"][:, 1:]})
+    with pytest.raises(ValueError, match=r"backward B has shape \(2, 9\)"):
+        quasiseparable_scan(**arrays, backward={"B": np.ones((2, 9))})
+    with pytest.raises(ValueError, match="backward is a ndarray"):
+        quasiseparable_scan(**arrays, backward=np.ones(2))
     with pytest.raises(ValueError, match=r"D has shape \(2, 9, 6\); it must be \[d\]"):
         bidirectional_scan(**arrays | {"D": arrays["u"]})
     with pytest.raises(ValueError, match="one diagonal"):

@@ -205,6 +205,8 @@ def test_forward_mode():
 BAD = {
     "padding='same' is none of": dict(padding="same"),
     "activation='relu' is none of": dict(activation="relu"),
+    "x is no array": dict(x="steps"),
+    "weight is None": dict(weight=None),
     r"x has shape \(3, 4\)": dict(x=np.ones((3, 4), "f4")),
     r"x has shape \(2, 0, 4\)": dict(x=np.ones((2, 0, 4), "f4")),
     r"weight has shape \(4, 3\)": dict(weight=np.ones((4, 3), "f4")),
@@ -231,5 +233,7 @@ def test_bad_updates_are_named():
         causal_conv1d_update(x[0], state, weight)
     with pytest.raises(ValueError, match="first axis must be b = 2"):
         causal_conv1d_update(x, state, weight)
+    with pytest.raises(ValueError, match="indices holds 5; state has 5 slots"):
+        causal_conv1d_update(x, state, weight, indices=[0, 5])
     with pytest.raises(ValueError, match="indices is float32"):
         causal_conv1d_update(x, state, weight, indices=np.ones(2, "f4"))

@@ -2,7 +2,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxvision_kernels import SCAN_ORDERS, inverse_order, scan_order, to_grid, to_sequence
+from jaxvision_kernels import (
+    SCAN_ORDERS,
+    check_order,
+    inverse_order,
+    scan_order,
+    to_grid,
+    to_sequence,
+)
 
 NAMES = [n.replace("<window>", w) for n in SCAN_ORDERS for w in ("2", "3") if w == "2" or "<" in n]
 SIZES = [(1, 1), (1, 5), (4, 1), (3, 4), (4, 3)]
@@ -80,6 +87,19 @@ def test_orders_are_cached_and_read_only():
         order[0] = 1
 
 
+def test_rows_and_columns_of_sizes_left_open():
+    h, w = jax.export.symbolic_shape("h, w")
+    image = jax.ShapeDtypeStruct((1, h, w, 2), jnp.float32)
+    there_and_back = jax.jit(lambda x: to_grid(to_sequence(x, "column"), "column", *x.shape[1:3]))
+    assert jax.export.export(there_and_back)(image).out_avals[0].shape == image.shape
+
+
+def test_lists_do_as_arrays():
+    grid = np.arange(4.0).reshape(1, 2, 2, 1)
+    sequence = to_sequence(grid.tolist(), "hilbert")
+    np.testing.assert_array_equal(to_grid(sequence.tolist(), "hilbert", 2, np.int32(2)), grid)
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="'diagonal' is none of"):
         scan_order("diagonal", 2, 2)
@@ -90,5 +110,14 @@ def test_bad_arguments_are_named():
         scan_order("row", 0, 3)
     with pytest.raises(ValueError, match="'zigzag' is none of"):
         to_sequence(jnp.ones((1, 2, 2, 1)), "zigzag")
+    for size in ((2.0, 3), (None, 3), (-2, -3)):
+        with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} cells has no scan order"):
+            to_grid(jnp.ones((1, 6, 1)), "row", *size)
+    with pytest.raises(ValueError, match="scan order None is none of"):
+        check_order(None)
+    with pytest.raises(ValueError, match=r"grid has shape \(2, 3, 4\)"):
+        to_sequence(jnp.ones((2, 3, 4)), "row")
+    with pytest.raises(ValueError, match=r"sequence has shape \(1, 4\)"):
+        to_grid(jnp.ones((1, 4)), "row", 2, 2)
     with pytest.raises(ValueError, match="7 steps does not fill 2 x 4"):
         to_grid(jnp.ones((1, 7, 1)), "row", 2, 4)

@@ -124,7 +124,10 @@ BAD = {
     "chunk=0 must be": dict(chunk=0),
     "chunk=2.5 must be": dict(chunk=2.5),
     r"u has shape \(3, 4\)": dict(u=np.ones((3, 4), "f4")),
-    "no time steps": dict(u=np.ones((2, 0, 4), "f4")),
+    r"u has shape \(2, 0, 4\)": dict(u=np.ones((2, 0, 4), "f4")),
+    r"u has shape \(0, 3, 4\)": dict(u=np.ones((0, 3, 4), "f4")),
+    "B is None; it must be an array": dict(B=None),
+    "z is no array": dict(z=[[1.0, 2.0], [1.0]]),
     r"delta has shape \(2, 4, 3\); it must be \[b l d\]": dict(delta=np.ones((2, 4, 3), "f4")),
     r"A has shape \(5, 2\)": dict(A=np.ones((5, 2), "f4")),
     r"B has shape \(2, 2, 3\)": dict(B=np.ones((2, 2, 3), "f4")),  # channels first

@@ -65,6 +65,21 @@ def test_slots_of_a_larger_store():
     np.testing.assert_array_equal(new, used.at[2].set(rows[0]))
 
 
+def test_slots_past_the_last_are_errors_where_known_and_padding_where_traced():
+    arrays, _ = make(length=1, extras=("h0",))
+    del arrays["h0"]
+    step = {k: x[:, 0] if k in TIMED else x for k, x in arrays.items()}
+    store = jnp.ones((130, *arrays["A"].shape))
+    with pytest.raises(ValueError, match="indices holds 130; state has 130 slots"):
+        selective_state_update(store, **step, indices=[2, 130])
+    updated = jax.jit(lambda i: selective_state_update(store, **step, indices=i))
+    past, padded = updated(jnp.array([2, 130])), updated(jnp.array([2, -1]))
+    jax.tree.map(np.testing.assert_array_equal, past, padded)
+    # Narrower than the number of slots, which stands for padding.
+    narrow = selective_state_update(store, **step, indices=np.array([2, -1], "i1"))
+    jax.tree.map(np.testing.assert_allclose, narrow, padded)
+
+
 def test_states_keep_their_dtype():
     arrays, _ = make(length=1, extras=("h0",))
     state = arrays.pop("h0").astype(jnp.bfloat16)
@@ -82,5 +97,9 @@ def test_bad_arguments_are_named():
         selective_state_update(state, **{**step, "B": step["B"][:, None, None]})
     with pytest.raises(ValueError, match="first axis must be b = 2"):
         selective_state_update(state[:1], **step)
+    with pytest.raises(ValueError, match=r"delta has shape \(\); it must be \[b d\]"):
+        selective_state_update(state, **{**step, "delta": 1.0})
+    with pytest.raises(ValueError, match=r"state has shape \(\)"):
+        selective_state_update(1.0, **step, indices=jnp.arange(2))
     with pytest.raises(ValueError, match="indices is int32 of shape"):
         selective_state_update(state, **step, indices=jnp.arange(3))

@@ -39,6 +39,7 @@ def test_sequence_parallel(name):
     assert largest == 8 * B * D * N  # of eight states: no array over time
 
 
+# Two groups: on a mesh of explicit axes.
 @pytest.mark.parametrize(
     ("sharded", "groups"), [("batch", 1), ("batch and channels", 1), ("batch and channels", 2)]
 )
@@ -59,6 +60,13 @@ def test_jit_on_sharded_inputs_only_adds_up(backend, sharded, groups):
         assert (over_time, gathered) == ([local, local], [])
     else:  # each device has the gradient of one group's B, and all of B, where B was whole
         assert (over_time, gathered) == ([local], [2 * local])
+
+
+@pytest.mark.parametrize("name", ["mapped", "GSPMD"])
+def test_batch_and_channels_stay_sharded(name):
+    found = results()[name]
+    assert found["error"] < 5e-6
+    assert {kind for kind, *_ in found["collectives"]} == {"all-reduce"}
 
 
 def size(shape):

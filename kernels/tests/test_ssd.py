@@ -155,6 +155,22 @@ def test_a_scan_in_two_pieces_is_the_whole_scan():
     np.testing.assert_allclose(end, state, rtol=1e-5, atol=1e-5)
 
 
+def test_segments_of_the_reference_are_blind_to_what_is_not_finite_beside_them():
+    arrays, options = make(length=7)
+    options = {**options, "ids": np.array([[7] * 3 + [3] * 4] * 2)}
+    poisoned = arrays | {"u": arrays["u"].at[:, :3].set(jnp.nan)}
+
+    def f(arrays):
+        y = run(arrays, options, "reference")[0][:, 3:]
+        return (y**2).sum(), y
+
+    g = quick_jit(jax.value_and_grad(f, has_aux=True))
+    ((_, y), grads), ((_, expected), exact) = g(poisoned), g(arrays)
+    np.testing.assert_array_equal(y, expected)
+    for k in ("u", "delta", "B", "C"):
+        np.testing.assert_array_equal(grads[k][:, 3:], exact[k][:, 3:])
+
+
 BAD = {
     "backend='pallas' is none of": dict(backend="pallas"),
     "chunk=8 has no meaning": dict(chunk=8, backend="reference"),
@@ -162,6 +178,12 @@ BAD = {
     r"u has shape \(2, 3, 4\)": dict(u=np.ones((2, 3, 4), "f4")),
     r"A has shape \(4, 5\)": dict(A=np.ones((4, 5), "f4")),
     r"delta has shape \(2, 3, 12\)": dict(delta=np.ones((2, 3, 12), "f4")),
+    r"u has shape \(0, 3, 4, 3\)": dict(u=np.ones((0, 3, 4, 3), "f4")),
+    r"B has shape \(\); it must be \[b l n\]": dict(B=np.float32(1)),
+    r"B has shape \(2, 3, 0\); a state has n = 1 or more": dict(
+        B=np.ones((2, 3, 0), "f4"), C=np.ones((2, 3, 0), "f4")
+    ),
+    "C is None": dict(C=None),
     "B has 3 groups": dict(B=np.ones((2, 3, 3, 5), "f4")),
     r"C has shape \(2, 3, 6\)": dict(C=np.ones((2, 3, 6), "f4")),
     r"D has shape \(12,\)": dict(D=np.ones(12, "f4")),
