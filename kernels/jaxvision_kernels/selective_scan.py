@@ -66,11 +66,11 @@ def selective_scan(
         step scanned before, so packed sequences do not see one another. h0 enters the first one.
       backend: "xla" (fast on a CPU, O(b l d) memory, no forward mode), "pallas" (NVIDIA GPUs of
         compute capability 8.0 and later, that memory too), "mosaic" (the same by Pallas' other
-        compiler, 9.0 and later, n <= 32), "scan" (that memory too, forward mode
-        and second derivatives, ONNX on its own), "associative" (parallel in time, O(b l d n)
-        memory) or "reference" (a plain `lax.scan`). "auto" is "pallas" where JAX's default device
-        is such a GPU, else "xla", and says in the log which and why; what it chooses when tracing
-        on one machine is what runs on another.
+        compiler, 9.0 and later, n <= 32), "scan" (that memory too, forward mode and second
+        derivatives, ONNX on its own), "associative" (parallel in time, O(b l d n) memory) or
+        "reference" (a plain `lax.scan`). "auto" is "pallas" where JAX's default device is such a
+        GPU, else "xla", and says in the log which and why; what it chooses when tracing on one
+        machine is what runs on another.
       chunk: steps between two kept states, of the backends "xla" and "scan"; near sqrt(l) if None.
 
     Returns:
