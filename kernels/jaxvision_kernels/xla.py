@@ -7,6 +7,8 @@ What XLA's CPU compiler rewards, and this file is built on:
   time-major copies that the loops read are made chunk by chunk, inside the cache.
 * Buffers ride in the loops' carries: the stacked outputs of an inner `lax.scan` would be zeroed and
   copied again for every chunk.
+* States that outgrow the cache cost more than further loops: the backward pass takes the batch some
+  rows at a time. The forward pass touches less, and its larger steps keep a second core busy.
 * A is transposed behind an optimization barrier, else the transpose sinks into the innermost loop.
 """
 
@@ -17,10 +19,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxvision_kernels import layout
+from jaxvision_kernels.blocks import in_blocks
 from jaxvision_kernels.operands import starts, widen
 from jaxvision_kernels.partitioned import partitioned
 
 STATES = "cbnd"  # the axes of the kept states
+CACHED = 2**17  # bytes of states that a backward pass works on at once
 
 
 def scan(u, dt, A, B, C, h0, keep, *, reverse: bool, chunk: int) -> tuple[jax.Array, jax.Array]:
@@ -113,7 +117,8 @@ def _scan_backward(chunk, reverse, residuals, cotangents):
 
     inputs = [*cotangents, states, *(x for x in operands if x is not None)]
     letters = _letters(*inputs[3:])
-    grads = partitioned(run, ("bld", "bdn", STATES, *letters), letters[:6])(*inputs)
+    letters, outputs = ("bld", "bdn", STATES, *letters), letters[:6]
+    grads = partitioned(in_blocks(run, letters, outputs, CACHED), letters, outputs)(*inputs)
     return *grads, None
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import recurrence
-from jaxvision_kernels import BACKENDS, selective_scan
+from jaxvision_kernels import BACKENDS, selective_scan, xla
 from jaxvision_kernels.operands import chunk_length
 from jaxvision_kernels.pallas_scan import Tiling
 from scan_cases import (
@@ -59,6 +59,15 @@ def test_gradients_match_the_reference_entry_by_entry(case, backend):
     for name, x in arrays.items():
         atol = 64 * float(jnp.finfo(x.dtype).eps) * abs(expected[name]).max()
         np.testing.assert_allclose(grads[name], expected[name], rtol=0, atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize("case", ["packed", "all"])
+def test_gradients_by_blocks_of_the_batch_are_those_of_the_whole(case, monkeypatch):
+    monkeypatch.setattr(xla, "CACHED", 1)  # bytes: a row at a time
+    arrays, expected = make(**CASES[case])[0], outcome(case, "reference")[2]
+    for name, g in outcome.__wrapped__(case, "xla")[2].items():
+        atol = 64 * float(jnp.finfo(arrays[name].dtype).eps) * abs(expected[name]).max()
+        np.testing.assert_allclose(g, expected[name], rtol=0, atol=atol, err_msg=name)
 
 
 NAMES = ("full", "lti", "grouped", "stiff")
