@@ -1,0 +1,223 @@
+"""Pictures to files and back: the bits, the levels, and what becomes of broken files."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from jaxvision.entropy.errors import BitstreamError
+from jaxvision.wavenet_mv import __main__ as command
+from jaxvision.wavenet_mv import container
+from jaxvision.wavenet_mv.codec import Codec
+from jaxvision.wavenet_mv.compressor import CompressorConfig
+from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
+from jaxvision.wavenet_mv.search import at_bpp, at_psnr, likeness
+from jaxvision.wavenet_mv.wavelet import WaveletConfig
+
+
+def config(sigma="hyper", **wavelet):
+    compressor = CompressorConfig(latents=32, hyper=4, width=8, sigma=sigma)
+    return WavenetMvConfig(wavelet=WaveletConfig(levels=2, width=8, **wavelet), compressor=compressor)
+
+
+@functools.cache
+def codec(sigma="hyper"):
+    return Codec(WavenetMV(config(sigma), rngs=nnx.Rngs(0)))
+
+
+@functools.cache
+def picture():
+    """`[33 42 3]`: neither side a multiple of anything."""
+    y, x = np.mgrid[:33, :42]
+    waves = [np.sin(x / 5 + k) + np.cos(y / 7 - k) for k in range(3)]
+    noise = np.random.default_rng(0).normal(0, 4, (33, 42, 3))
+    return np.clip(127 + 50 * np.stack(waves, -1) + noise, 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def written(sigma="hyper"):
+    return codec(sigma).encode(picture(), 1.5)
+
+
+@pytest.mark.parametrize("sigma", ["hyper", "channel"])
+def test_a_file_decodes_to_what_the_encoder_had(sigma):
+    decoded = codec(sigma).decode(written(sigma))
+    np.testing.assert_array_equal(decoded.image, codec(sigma).reconstruct(picture(), 1.5))
+    assert decoded.image.shape == picture().shape
+    assert [x.shape for x in decoded.latents] == [(1, 9, 11, 12), (1, 9, 11, 20)]
+
+
+def test_both_coders_hold_the_same_picture():
+    tfc = codec().encode(picture(), 1.5, coder="tfc")
+    assert container.read(tfc)[0].flags == container.TFC
+    np.testing.assert_array_equal(codec().decode(tfc).image, codec().decode(written()).image)
+
+
+def test_a_prefix_decodes_to_a_smaller_picture():
+    header, streams = container.read(written())
+    end = len(written()) - len(streams[-1])
+    small = codec().decode(written()[:end], levels=1).image
+    assert small.shape == (17, 21, 3)
+    np.testing.assert_array_equal(small, codec().decode(written(), levels=1).image)
+    with pytest.raises(BitstreamError, match="1 of its 2 levels are whole, which levels=1 decodes"):
+        codec().decode(written()[:end])
+
+
+def test_no_damage_passes_unseen():
+    data, good = written(), codec().decode(written()).image
+    rng = np.random.default_rng(0)
+
+    def damaged(k):
+        broken = bytearray(data)
+        if k % 3 == 0:
+            broken[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        elif k % 3 == 1:
+            broken = broken[: rng.integers(len(data))]
+        else:
+            i, j = sorted(rng.integers(0, len(data) + 1, 2))
+            broken[i:j] = rng.bytes(rng.integers(0, 9))
+        return bytes(broken)
+
+    for broken in filter(lambda x: x != data, map(damaged, range(150))):
+        try:
+            np.testing.assert_array_equal(codec().decode(broken).image, good)
+        except BitstreamError as error:
+            assert str(error)
+
+
+def test_headers_name_what_is_wrong():
+    data = written()
+    for broken, message in (
+        (b"", "the file is empty"),
+        (b"RIFF" + data[4:], "another format"),
+        (data[:4] + b"\x02" + data[5:], "version 2; this program reads 1"),
+        (data[:3], "cut off within its header"),
+        (data[:20], "cut off within its header"),
+        (data + b"x", "1 bytes follow the end"),
+    ):
+        with pytest.raises(BitstreamError, match=message):
+            codec().decode(broken)
+    with pytest.raises(BitstreamError, match="was written by model"):
+        codec("channel").decode(data)
+
+
+def test_indexes_are_those_of_any_batch_and_mode():
+    """What encoder and decoder must find alike: whole numbers, however they are computed."""
+    compressor = WavenetMV(config(), rngs=nnx.Rngs(3)).compressor
+    assert 0 < compressor.check() < 1
+    rng = np.random.default_rng(0)
+    side = jnp.asarray(np.rint(rng.normal(0, 5, (2, 3, 3, 4))), jnp.float32)
+    first = jnp.asarray(np.rint(rng.normal(0, 5, (2, 9, 11, 12))), jnp.float32)
+    shape = (2, 9, 11, 20)
+    eager = compressor.index([side, first], shape)
+    graph, state = nnx.split(compressor)
+    jitted = jax.jit(lambda s, a, b: nnx.merge(graph, s).index([a, b], shape))(state, side, first)
+    np.testing.assert_array_equal(eager, jitted)
+    for i in range(2):
+        one = compressor.index([side[i : i + 1], first[i : i + 1]], (1, *shape[1:]))
+        np.testing.assert_array_equal(one[0], eager[i])
+
+
+def test_gains_between_qualities_are_interpolated():
+    compressor = WavenetMV(config(), rngs=nnx.Rngs(0)).compressor
+    gains = [compressor.gain(jnp.array([q]))[0].ravel()[0] for q in (0.0, 0.5, 1.0, 2.0)]
+    np.testing.assert_allclose(gains[1] ** 2, gains[0] * gains[2], rtol=1e-5)
+    np.testing.assert_allclose(gains[3] / gains[0], 2.0, rtol=1e-5)  # lambda 1024 to 256
+
+
+def test_training_estimates_bits_and_reaches_every_parameter():
+    graph, params, rest = nnx.split(WavenetMV(config(), rngs=nnx.Rngs(0)), nnx.Param, ...)
+    x = jnp.asarray(picture()[:32, :40], jnp.float32)[None] / 255
+
+    def loss(params):
+        model = nnx.merge(graph, params, rest)
+        out = model.train_step(x, jnp.array([1.3]), jax.random.key(0))
+        return 512 * ((out.image - x) ** 2).mean() + out.bpp.mean(), out.bpp
+
+    (_, bpp), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    assert bpp.shape == (1,) and 0 < bpp[0] < 24
+    dead = [
+        jax.tree_util.keystr(path)
+        for path, g in jax.tree_util.tree_leaves_with_path(grads)
+        if not jnp.isfinite(g).all() or not (g != 0).any()
+    ]
+    # Behind layers that start at zero nothing moves in the first step; the last layers do.
+    assert not [k for k in dead if "conv3" in k or "['out']" in k or "gains" in k]
+
+
+def test_models_go_to_files_and_back(tmp_path):
+    codec().save(tmp_path / "m.npz")
+    again = Codec.load(tmp_path / "m.npz")
+    assert again.digest == codec().digest
+    np.testing.assert_array_equal(again.decode(written()).image, codec().decode(written()).image)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "m.npz").read_bytes()[:1000])
+    np.savez(tmp_path / "other.npz", x=np.ones(3))
+    for name in ("cut.npz", "other.npz"):
+        with pytest.raises(ValueError, match=f"{name} is no model of wavenet_mv"):
+            Codec.load(tmp_path / name)
+
+
+def test_targets_are_met():
+    image = picture()
+    pixels = image.shape[0] * image.shape[1]
+    sizes = [8 * len(codec().encode(image, q)) / pixels for q in (0.0, 2.0)]
+    middle = sum(sizes) / 2
+    quality = at_bpp(codec(), image, middle)
+    assert 8 * len(codec().encode(image, quality)) / pixels <= middle
+    assert 8 * len(codec().encode(image, quality + 2 / container.QUALITY)) / pixels > 0.98 * middle
+    wanted = (likeness(codec(), image, 0.0) + likeness(codec(), image, 2.0)) / 2
+    assert likeness(codec(), image, at_psnr(codec(), image, wanted)) >= wanted
+    with pytest.raises(ValueError, match="the lowest quality of this model takes"):
+        at_bpp(codec(), image, 0.01)
+    with pytest.raises(ValueError, match="the highest quality of this model gives"):
+        at_psnr(codec(), image, 99.0)
+
+
+def test_commands(tmp_path, capsys):
+    codec().save(tmp_path / "m.npz")
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+
+    def run(*words):
+        status = command.main([str(tmp_path / w) if "." in w and "/" not in w else w for w in words])
+        return status, capsys.readouterr()
+
+    model = f"--model={tmp_path / 'm.npz'}"
+    assert run("encode", model, "a.png", "a.wmv", "--verify")[0] == 0
+    assert run("decode", model, "a.wmv", "b.png", f"--features={tmp_path / 'f.npz'}")[0] == 0
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / "b.png")), codec().reconstruct(picture(), 1.0)
+    )
+    assert [x.shape for x in np.load(tmp_path / "f.npz").values()] == [(9, 11, 12), (9, 11, 20)]
+    status, said = run("info", "a.wmv", "--bits")
+    assert status == 0 and "42x33, quality 1" in said.out and "substream 2" in said.out
+    assert "whole" in run("verify", model, "a.wmv")[1].out
+    (tmp_path / "cut.wmv").write_bytes((tmp_path / "a.wmv").read_bytes()[:-1])
+    with pytest.raises(SystemExit, match="1 of 1 files are broken"):
+        run("verify", model, "cut.wmv")
+    for words, message in {
+        ("decode", model, "cut.wmv", "c.png"): "cut off",
+        ("decode", model, "none.wmv", "c.png"): "none.wmv: No such file",
+        ("decode", model, "a.wmv", "c.gif"): "pictures are written as",
+        ("encode", model, "m.npz", "c.wmv"): "m.npz",
+        ("encode", f"--model={tmp_path / 'a.png'}", "a.png", "c.wmv"): "is no model of wavenet_mv",
+        ("encode", model, "a.png", "c.wmv", "--quality=3"): "quality=3.0 must be from 0 to 2",
+    }.items():
+        status, said = run(*words)
+        assert status == 1 and message in said.err, (words, said.err)
+    assert not list(itertools.chain(tmp_path.glob("c.*"), tmp_path.glob(".*part")))
+
+
+def test_literal_form_trains_and_codes():
+    cfg = WavenetMvConfig(
+        wavelet=WaveletConfig(mode="literal", width=8),
+        compressor=CompressorConfig(latents=8, hyper=4, width=8),
+    )
+    literal = Codec(WavenetMV(cfg, rngs=nnx.Rngs(0)))
+    image = picture()[:9, :13]
+    decoded = literal.decode(literal.encode(image, 0.0))
+    np.testing.assert_array_equal(decoded.image, literal.reconstruct(image, 0.0))
