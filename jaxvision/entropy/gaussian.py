@@ -12,8 +12,8 @@ import numpy as np
 def lower_bound(x: jax.Array, bound: float) -> jax.Array:
     """`max(x, bound)`, whose gradient still reaches an `x` below that descent would raise.
 
-    A plain maximum would leave such an `x` where it is for ever. As in the code of Ballé et al. 2018
-    (arXiv 1802.01436).
+    A plain maximum would leave such an `x` where it is for ever. As Ballé et al. 2018 (arXiv
+    1802.01436) bound their scales.
     """
     return jnp.maximum(x, bound)
 

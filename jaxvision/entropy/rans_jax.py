@@ -18,7 +18,7 @@ from jaxvision.entropy.tables import Tables
 
 def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int) -> bytes:
     """As `rans.encode`."""
-    start, frequency = rans.dealt(symbols, index, tables, lanes)
+    start, frequency = rans.dealt(symbols, tables.rows(index), tables, lanes)
     states, low, full = map(np.asarray, _encode(start, frequency, tables.precision))
     return rans.joined(states, low[full])
 
@@ -27,17 +27,18 @@ def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.
     """As `rans.decode`."""
     rows = tables.rows(index)
     states, words = rans.parted(data, lanes)
-    if len(words) > len(index):  # a symbol takes a word at most
-        raise BitstreamError(f"{len(words)} words for {len(index)} symbols")
-    slots = np.zeros(-(-len(index) // lanes) * lanes, np.int32)
-    slots[: len(index)] = index
+    count = len(rows)
+    if len(words) > count:  # a symbol takes a word at most
+        raise BitstreamError(f"{len(words)} words for {count} symbols")
+    dealt = np.zeros(-(-count // lanes) * lanes, np.int32)
+    dealt[:count] = rows
     room = np.zeros(1 << len(words).bit_length(), np.uint16)  # few sizes, few compilations
     room[: len(words)] = words
     steps = jnp.asarray(tables.steps)
-    states, used, slots = _decode(states, room, slots.reshape(-1, lanes), len(index), steps)
+    states, used, slots = _decode(states, room, dealt.reshape(-1, lanes), count, steps)
     rans.check_end(np.asarray(states), len(words) - int(used))
-    slots = np.asarray(slots).reshape(-1)[: len(index)]
-    return tables.lookup[index, slots].astype(np.int32)
+    slots = np.asarray(slots).reshape(-1)[:count]
+    return tables.lookup[rows, slots].astype(np.int32)
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -119,7 +119,7 @@ class _Encoder:
 
 
 class _Decoder:
-    """Holds where the string lies within the interval: its distance from the begin, and the size."""
+    """Where the string lies within the interval: its distance from the begin, and the size."""
 
     def __init__(self, data: bytes):
         self.data, self.place = data, 4
