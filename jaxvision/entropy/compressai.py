@@ -62,6 +62,15 @@ def decode_values(data: bytes, index: np.ndarray, tables: Tables) -> np.ndarray:
     return values.reshape(np.shape(index))
 
 
+def from_padded(cdf: np.ndarray, length: np.ndarray, offset: np.ndarray) -> Tables:
+    """The tables of a model's buffers `_quantized_cdf`, `_cdf_length` and `_offset`."""
+    cdf, symbols = np.array(cdf), np.asarray(length) - 1  # theirs counts the edges
+    if cdf.ndim != 2 or symbols.shape != cdf[:, 0].shape:
+        raise ValueError(f"cdf {cdf.shape} and length {symbols.shape} are not [k w], [k]")
+    cdf[np.arange(cdf.shape[1]) > symbols[:, None]] = 1 << 16  # theirs are padded with zeros
+    return Tables(cdf, symbols, offset)
+
+
 def _of_16_bits(tables: Tables) -> Tables:
     if tables.precision != 16:
         raise ValueError(f"precision={tables.precision}; CompressAI's streams have 16 bits")
@@ -118,9 +127,12 @@ def quantize_pmf(pmf: np.ndarray) -> np.ndarray:
     Rounded shares are scaled by their sum and rounded down; the last symbol has the rest. Then
     every symbol that has nothing takes 1 from the least frequent one that has more.
     """
-    share = np.rint(np.asarray(pmf, np.float32) * np.float32(1 << 16)).astype(np.int64)
-    if share.ndim != 1 or not 1 <= share.size <= 1 << 16 or share.min() < 0 or not share.sum():
-        raise ValueError(f"pmf of shape {share.shape} is not one row of probabilities")
+    pmf = np.asarray(pmf, np.float32)
+    if pmf.ndim != 1 or not 1 <= pmf.size <= 1 << 16 or not 0 <= pmf.min() <= pmf.max() <= 1:
+        raise ValueError(f"pmf of shape {pmf.shape} is not one row of probabilities")
+    share = np.rint(pmf * np.float32(1 << 16)).astype(np.int64)
+    if not share.any():
+        raise ValueError(f"pmf of at most {pmf.max()} has no symbol as frequent as 2^-16")
     frequency = (share << 16) // share.sum()
     frequency[-1] += (1 << 16) - frequency.sum()
     for empty in np.flatnonzero(frequency == 0):

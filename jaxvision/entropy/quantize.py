@@ -74,11 +74,11 @@ def gaussian_tables(scales: np.ndarray, *, tail_mass: float = 1e-9, precision: i
         raise ValueError(f"tail_mass={tail_mass} lies outside 0 … 1")
     reach = -statistics.NormalDist().inv_cdf(tail_mass / 2)
     most = np.ceil(scales * reach).astype(int)
-    pmfs = [_gaussian_pmf(scale, r) for scale, r in zip(scales, most, strict=True)]
+    pmfs = [gaussian_pmf(scale, r) for scale, r in zip(scales, most, strict=True)]
     return stacked([quantize_pmf(pmf, precision) for pmf in pmfs], -most, precision)
 
 
-def _gaussian_pmf(scale: float, most: int) -> np.ndarray:
+def gaussian_pmf(scale: float, most: int) -> np.ndarray:
     """Masses of `-most … most` and of all beyond, `[2 most + 2]`."""
     above = np.array([math.erfc((k + 0.5) / (scale * math.sqrt(2))) for k in range(most + 1)]) / 2
     side = above[:-1] - above[1:]

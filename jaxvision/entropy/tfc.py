@@ -42,6 +42,8 @@ def from_flat(flat: np.ndarray, offset: np.ndarray) -> Tables:
     if not 1 <= precision <= 16:
         raise ValueError(f"flat begins with {flat[:1]}: tables without an escape are not read")
     ends = np.flatnonzero(flat == 1 << precision) + 1
+    if not ends.size or ends[-1] != flat.size:
+        raise ValueError(f"flat of {flat.size} does not end with the {1 << precision} of a row")
     for begin, end in zip([0, *ends[:-1]], ends, strict=True):
         if flat[begin] != -precision:
             raise ValueError(f"flat[{begin}]={flat[begin]} is not {-precision}: precisions differ")
