@@ -11,32 +11,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxvision.entropy import rans
 from jaxvision.entropy.errors import BitstreamError
+from jaxvision.entropy.lanes import LOW, check_end, dealt, joined, parted
 from jaxvision.entropy.tables import Tables
 
 
 def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int) -> bytes:
     """As `rans.encode`."""
-    start, frequency = rans.dealt(symbols, tables.rows(index), tables, lanes)
+    start, frequency = dealt(symbols, tables.rows(index), tables, lanes)
     states, low, full = map(np.asarray, _encode(start, frequency, tables.precision))
-    return rans.joined(states, low[full])
+    return joined(states, low[full])
 
 
 def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.ndarray:
     """As `rans.decode`."""
     rows = tables.rows(index)
-    states, words = rans.parted(data, lanes)
+    states, words = parted(data, lanes)
     count = len(rows)
     if len(words) > count:  # a symbol takes a word at most
         raise BitstreamError(f"{len(words)} words for {count} symbols")
-    dealt = np.zeros(-(-count // lanes) * lanes, np.int32)
-    dealt[:count] = rows
+    padded = np.zeros(-(-count // lanes) * lanes, np.int32)
+    padded[:count] = rows
     room = np.zeros(1 << len(words).bit_length(), np.uint16)  # few sizes, few compilations
     room[: len(words)] = words
     steps = jnp.asarray(tables.steps)
-    states, used, slots = _decode(states, room, dealt.reshape(-1, lanes), count, steps)
-    rans.check_end(np.asarray(states), len(words) - int(used))
+    states, used, slots = _decode(states, room, padded.reshape(-1, lanes), count, steps)
+    check_end(np.asarray(states), len(words) - int(used))
     slots = np.asarray(slots).reshape(-1)[:count]
     return tables.lookup[rows, slots].astype(np.int32)
 
@@ -52,7 +52,7 @@ def _encode(start, frequency, precision):
         x = jnp.where(full, x >> 16, x)
         return x + x // frequency * ((1 << precision) - frequency) + start, (low, full)
 
-    x = jnp.full(start.shape[1], rans.LOW, jnp.uint32)
+    x = jnp.full(start.shape[1], LOW, jnp.uint32)
     x, (low, full) = lax.scan(row, x, (start, frequency), reverse=True)
     return x, low, full
 
@@ -70,7 +70,7 @@ def _decode(x, words, index, count, steps):
         step = steps[index, slot]
         state = ((step >> 16) + 1) * (x // width) + (step & 0xFFFF)
         inside = first + jnp.arange(lanes) < count
-        hungry = inside & (state < rans.LOW)
+        hungry = inside & (state < LOW)
         place = used + jnp.cumsum(hungry) - 1
         fed = state << 16 | words[place]  # a place beyond the end reads the last; told at the end
         x = jnp.where(hungry, fed, jnp.where(inside, state, x))

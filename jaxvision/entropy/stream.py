@@ -3,7 +3,7 @@
     byte    log2 of the lanes, 0 … 10
     varint  bytes of the escaped values
     …       the escaped values (`gamma`), in the order of their escapes
-    …       the symbols (`rans`), up to the end
+    …       the symbols (`lanes`), up to the end
 
 No values are no bytes. How many there are and which table each takes is for the caller to know.
 """
@@ -14,6 +14,7 @@ from jaxvision.entropy import rans, rans_jax
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.escape import escapes, merge, split
 from jaxvision.entropy.gamma import decode_gamma, encode_gamma
+from jaxvision.entropy.lanes import MOST_LANES, lanes_for
 from jaxvision.entropy.tables import Tables
 from jaxvision.entropy.varint import read_varint, write_varint
 
@@ -31,7 +32,7 @@ def encode_values(
     symbols, rows, beyond = split(values, index, tables)
     if not len(rows):
         return b""
-    lanes = rans.lanes_for(tables.bits(symbols, rows))
+    lanes = lanes_for(tables.bits(symbols, rows))
     side = encode_gamma(beyond)
     head = bytes([lanes.bit_length() - 1]) + write_varint(len(side))
     return head + side + coder.encode(symbols, rows, tables, lanes=lanes)
@@ -50,7 +51,7 @@ def decode_values(
         if data:
             raise BitstreamError(f"{len(data)} bytes, but no values")
         return np.zeros(shape, np.int32)
-    if not data or 1 << data[0] > rans.MOST_LANES:
+    if not data or 1 << data[0] > MOST_LANES:
         raise BitstreamError(f"a string begins with its lanes, not with {data[:1]!r}")
     length, begin = read_varint(data, 1)
     if begin + length > len(data):
