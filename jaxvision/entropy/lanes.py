@@ -12,8 +12,8 @@ a coder of its own, and all take words from one stream. Of L lanes and n symbols
       lanes with x < 2^16 take the next words, the lowest lane first: x = x << 16 | word.
 - Every state lies in 2^16 … 2^32 - 1. After the last row all are 2^16, and no word is left.
 
-The last rule is the check: altered bytes almost always end elsewhere. About one flipped bit in 7,000
-yields another message that fits, which a checksum must tell.
+The last rule is the check: altered bytes almost always end elsewhere. About one flipped bit in
+7,000 yields another message that fits, which a checksum must tell.
 """
 
 import math

@@ -7,6 +7,7 @@ may differ in the last place, and then no file crosses from one to the other.
 import dataclasses
 import functools
 import hashlib
+import operator
 from collections.abc import Mapping
 
 import numpy as np
@@ -39,20 +40,19 @@ class Tables:
             array = int32(name, getattr(self, name))
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        object.__setattr__(self, "precision", int(self.precision))
+        object.__setattr__(self, "precision", operator.index(self.precision))
         self._check()
 
     def _check(self) -> None:
-        cdf, length, top = self.cdf, self.length, 1 << self.precision
+        cdf, length = self.cdf, self.length
         if not 1 <= self.precision <= 16:
             raise ValueError(f"precision={self.precision} lies outside 1 … 16")
-        if (
-            cdf.ndim != 2
-            or not cdf.size
-            or not (length.shape == self.offset.shape == cdf[:, 0].shape)
-        ):
-            shapes = {name: getattr(self, name).shape for name in NAMES[:3]}
+        shapes = cdf.shape, length.shape, self.offset.shape
+        if cdf.ndim != 2 or not cdf.size or shapes[1:] != 2 * (cdf.shape[:1],):
             raise ValueError(f"shapes {shapes} are not [k w+1], [k], [k]")
+        top = 1 << self.precision
+        if cdf.min() < 0 or cdf.max() > top:  # first, for differences must not overflow
+            raise ValueError(f"cdf={cdf.min()} … {cdf.max()} lies outside 0 … {top}")
         if length.min() < 1 or length.max() >= cdf.shape[1]:
             raise ValueError(
                 f"length={length.min()} … {length.max()} lies outside 1 … {cdf.shape[1] - 1}"
@@ -83,8 +83,10 @@ class Tables:
 
     @functools.cached_property
     def steps(self) -> np.ndarray:
-        """Of every slot's symbol the frequency - 1, shifted by 16, + the slot's distance from its
-        start: all that decoding a slot asks of a table, uint32 `[k 2^precision]`."""
+        """All that a decoder's state asks of a slot, uint32 `[k 2^precision]`.
+
+        The symbol's frequency - 1 in the upper 16 bits, the slot's distance from its start below.
+        """
         steps = np.empty((len(self.cdf), 1 << self.precision), np.uint32)
         slots = np.arange(1 << self.precision, dtype=np.uint32)
         for out, row, length in zip(steps, self.cdf, self.length, strict=True):
