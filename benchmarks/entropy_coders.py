@@ -8,9 +8,9 @@ tensorflow-compression-ops, which needs an environment with NumPy 1 and Python 3
 file runs there too). "uniform" draws every scale as often; "realistic" by a geometric law, so that
 three symbols in four are zero.
 
-Overhead is a string's length over what an ideal coder would need for the exact Gaussians. Rounds
-alternate, so that other load falls on all alike; a figure is the best of its rounds. Compilation
-and the making of tables or lists are not timed. Whatever is decoded is compared first.
+Overhead is a string's length over what an ideal coder would need for the exact Gaussians. Time is
+CPU time of all threads, which other load disturbs least, in the best of rounds that alternate.
+Compilation and the making of tables or lists are not timed. Whatever is decoded is compared first.
 """
 
 import argparse
@@ -155,13 +155,13 @@ PEERS = {
 
 
 def timed(run, *arguments) -> tuple[float, object]:
-    start = time.perf_counter()
+    start = time.process_time()
     result = run(*arguments)
-    return time.perf_counter() - start, result
+    return time.process_time() - start, result
 
 
 def measure(contestants: dict, ideal: float, count: int, rounds: int) -> dict:
-    """Msym/s either way and overhead in percent; `ideal` bits are those of all `count` symbols."""
+    """Msym a CPU second each way; overhead in percent over the `ideal` bits of `count` symbols."""
     best = {}
     for turn in range(rounds + 1):  # the first warms up, compiles and compares
         for name, (encode, decode, expected) in contestants.items():
@@ -206,7 +206,7 @@ def main() -> None:
         "versions": {name: metadata.version(name) for name in packages},
         "symbols": args.count,
         "rounds": args.rounds,
-        "unit": "million symbols a second",
+        "unit": "million symbols a second of CPU time",
     }
     for kind in ("uniform", "realistic"):
         values, index, bits = drawn(kind, args.count)
@@ -220,8 +220,10 @@ def main() -> None:
         for name, row in rows.items():
             overhead = f"{row['overhead_percent']:8.3f} %" if "overhead_percent" in row else ""
             print(f"{name:46}{row['encode']:8.2f}{row['decode']:8.2f}  {overhead}")
+    records = json.loads(args.out.read_text()) if args.out.exists() else {}
+    records[", ".join(f"{k} {v}" for k, v in record["versions"].items())] = record
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record, indent=2) + "\n")
+    args.out.write_text(json.dumps(records, indent=2) + "\n")
     print(f"written to {args.out}")
 
 

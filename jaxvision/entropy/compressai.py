@@ -50,12 +50,13 @@ def decode_values(data: bytes, index: np.ndarray, tables: Tables) -> np.ndarray:
     rows = _of_16_bits(tables).rows(index)
     coder, symbols, beyond = _Decoder(data), [], []
     escape = (tables.length - 1).tolist()
-    lookup, cdf = tables.lookup, tables.cdf
+    lookup, steps = (memoryview(x.reshape(-1)) for x in (tables.lookup, tables.steps))
     for row in rows.tolist():
-        symbol = int(lookup[row, coder.state & 0xFFFF])
-        symbols.append(symbol)
-        coder.take(int(cdf[row, symbol]), int(cdf[row, symbol + 1]))
-        if symbol == escape[row]:
+        slot = row << 16 | coder.state & 0xFFFF
+        step = steps[slot]
+        coder.take((step >> 16) + 1, step & 0xFFFF, 16)
+        symbols.append(lookup[slot])
+        if symbols[-1] == escape[row]:
             beyond.append(coder.distance())
     coder.finish()
     values = merge(np.array(symbols, np.int32), rows, np.array(beyond, np.int64), tables)
@@ -93,9 +94,9 @@ class _Decoder:
         if not LOW <= self.state < LOW * WORD:
             raise BitstreamError(f"the first state {self.state} lies outside 2^31 … 2^63 - 1")
 
-    def take(self, low: int, high: int, precision: int = 16) -> None:
-        x = self.state
-        x = (high - low) * (x >> precision) + x % (1 << precision) - low
+    def take(self, frequency: int, distance: int, precision: int) -> None:
+        """Takes a symbol off the state; `distance` is that of its slot from its start."""
+        x = frequency * (self.state >> precision) + distance
         if x < LOW:
             if self.used == len(self.words):
                 raise BitstreamError(f"the string ends after {self.used} words, but not its values")
@@ -105,7 +106,7 @@ class _Decoder:
 
     def nibble(self) -> int:
         value = self.state & 15
-        self.take(value, value + 1, NIBBLE)
+        self.take(1, 0, NIBBLE)
         return value
 
     def distance(self) -> int:

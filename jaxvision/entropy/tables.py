@@ -114,13 +114,14 @@ class Tables:
             at = int(bad.argmax())
             count = self.length[rows[at]]
             raise ValueError(f"symbols[{at}]={symbols[at]}, but row {rows[at]} has {count} symbols")
-        start = self.cdf[rows, symbols]
-        return start.astype(np.uint32), (self.cdf[rows, symbols + 1] - start).astype(np.uint32)
+        places = rows.astype(np.intp) * self.cdf.shape[1] + symbols
+        cdf = self.cdf.reshape(-1).view(np.uint32)
+        start = cdf.take(places)
+        return start, cdf.take(places + 1) - start
 
     def bits(self, symbols: np.ndarray, rows: np.ndarray) -> float:
         """What an ideal coder would need for the symbols."""
-        frequency = self.spans(symbols, rows)[1]
-        return float((self.precision - np.log2(frequency)).sum())
+        return float((self.precision - np.log2(self.spans(symbols, rows)[1])).sum())
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """For a checkpoint or an npz."""
