@@ -1,0 +1,58 @@
+"""Interleaved rANS in NumPy, all lanes at once; the format is in `lanes`."""
+
+import numpy as np
+
+from jaxvision.entropy import rans_scalar
+from jaxvision.entropy.errors import BitstreamError
+from jaxvision.entropy.lanes import LOW, check_end, dealt, joined, parted
+from jaxvision.entropy.tables import Tables
+
+FEW = 16  # lanes below which Python's integers are quicker than arrays of them
+
+
+def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int) -> bytes:
+    """Bytes of symbols `[n]`, each of the table row `index [n]`."""
+    if lanes < FEW:
+        return rans_scalar.encode(symbols, index, tables, lanes=lanes)
+    start, frequency = dealt(symbols, tables.rows(index), tables, lanes)
+    top, shift = np.uint32(1 << tables.precision), np.uint32(32 - tables.precision)
+    # A certain symbol's limit is 2^32, which wraps to 0 and then to what no state exceeds.
+    limit = (frequency << shift) - np.uint32(1)
+    spread = top - frequency
+    low, full = np.empty(start.shape, "<u2"), np.empty(start.shape, bool)
+    x, half = np.full(lanes, LOW, np.uint32), np.uint32(16)
+    for row in range(len(start) - 1, -1, -1):
+        np.greater(x, limit[row], out=full[row])
+        low[row] = x
+        np.right_shift(x, half, out=x, where=full[row])
+        x += x // frequency[row] * spread[row] + start[row]
+    return joined(x, low[full])
+
+
+def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.ndarray:
+    """Symbols `[n]`, int32, of the rows `index [n]`; BitstreamError unless all checks out."""
+    if lanes < FEW:
+        return rans_scalar.decode(data, index, tables, lanes=lanes)
+    rows = tables.rows(index)
+    x, words = parted(data, lanes)
+    bits, mask = np.uint32(tables.precision), np.uint32((1 << tables.precision) - 1)
+    half, low = np.uint32(16), np.uint32(LOW)
+    slots = rows.astype(np.intp) << tables.precision  # of the lookup; the loop adds the low bits
+    steps, used = tables.steps.reshape(-1), 0
+    for begin in range(0, len(slots), lanes):
+        row = slots[begin : begin + lanes]
+        state = x[: len(row)]
+        row += state & mask
+        step = steps.take(row)
+        state >>= bits
+        state *= (step >> half) + np.uint32(1)
+        state += step & np.uint32(0xFFFF)
+        hungry = (state < low).nonzero()[0]
+        if len(hungry):
+            taken = words[used : used + len(hungry)]
+            used += len(hungry)
+            if used > len(words):
+                raise BitstreamError(f"the words end at symbol {begin} of {len(rows)}")
+            state[hungry] = state.take(hungry) << half | taken
+    check_end(x, len(words) - used)
+    return tables.lookup.reshape(-1)[slots].astype(np.int32)
