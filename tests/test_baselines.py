@@ -68,7 +68,7 @@ def test_junk_is_a_codec_error(name):
 @pytest.mark.parametrize("name", FLOORS)
 def test_the_floor_tells_bits_and_picture(name):
     codec, image = runs_here(name), picture(*ODD)
-    found = [codec.estimate(image, q) for q in (36, 10, 1)]
+    found = [codec.estimate(image, q) for q in (36, 1)]
     rates, ratios = zip(*[(bits, psnr(image, decoded)) for bits, decoded in found], strict=True)
     assert sorted(rates) == list(rates) and sorted(ratios) == list(ratios)
     # uniform error of a step of 1 (1.6 in chroma), carried to RGB, and rounding to integers

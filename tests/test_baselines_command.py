@@ -8,8 +8,9 @@ from test_baselines import picture
 from jaxvision.baselines import __main__ as command
 from jaxvision.baselines import measure as measuring
 from jaxvision.baselines.codec import CodecError
-from jaxvision.baselines.measure import Results, compare, measure
-from jaxvision.baselines.report import means, table
+from jaxvision.baselines.compare import compare, mean_curve
+from jaxvision.baselines.measure import Results, Row, measure
+from jaxvision.baselines.report import bd_table, means, table
 from jaxvision.baselines.stills import JPEG_420
 
 TWO = ["--codecs", "jpeg-420:20,50", "webp:10,70"]
@@ -133,4 +134,35 @@ def test_a_small_image_has_no_ms_ssim(tmp_path):
     (again,) = Results(tmp_path / "r.csv").rows.values()
     assert np.isnan(again.ms_ssim) and again.key == row.key
     assert "–" in table([row]) and means([row])[("jpeg-420", "50", "file")][0] == 1
-    assert compare([row], "jpeg-420") == ({}, {})
+
+
+def test_bd_rates_by_image_and_of_mean_curves():
+    def rows(codec, image, factor, nan=False):
+        return [
+            Row(
+                codec=codec,
+                setting=str(i),
+                image=image,
+                checksum="",
+                bpp=factor * 2.0**i,
+                psnr=30.0 + 3 * i,
+                ms_ssim=np.nan if nan else 1 - 10 ** -(1 + i / 2),
+                encode_ms=1.0,
+                decode_ms=1.0,
+                rate="file",
+            )
+            for i in range(4)
+        ]
+
+    both = [*rows("a", "x", 1.0), *rows("a", "y", 3.0), *rows("b", "x", 0.5), *rows("b", "y", 3.0)]
+    found = compare(both, "a")["b"]
+    assert found.keys() == {"PSNR", "MS-SSIM"}
+    for comparison in found.values():
+        np.testing.assert_allclose(comparison.images.mean, -25)
+        np.testing.assert_allclose(comparison.curve, 100 * (3.5 / 4 - 1))
+    small = [*rows("a", "x", 1.0, nan=True), *rows("b", "x", 0.5, nan=True)]
+    text = bd_table(compare(small, "a"), "a")
+    assert "| -50.0 % | none " in text and "b, MS-SSIM: x: anchor has the point" in text
+    assert compare(small[:4], "a") == {}
+    with pytest.raises(ValueError, match="not every image was measured at every setting"):
+        mean_curve({"x": np.ones((2, 3)), "y": np.ones((3, 3))})

@@ -5,11 +5,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from jaxvision.baselines.catalogue import available, dvc
 from jaxvision.baselines.codec import Codec, CodecError
-from jaxvision.baselines.measure import Results, checksum, compare, measure, points, rate_of
+from jaxvision.baselines.compare import compare, mean_curve, points
+from jaxvision.baselines.measure import Results, checksum, measure, rate_of
 from jaxvision.baselines.report import bd_table, table
 from jaxvision.data.images import read_image
 from jaxvision.errors import one_line
@@ -80,13 +79,13 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{number}/{len(todo)} {what}: {row.bpp:.3f} bpp, {row.psnr:.2f} dB", flush=True)
     rows = [results.rows[key] for key in wanted if key in results.rows]
     print("\n" + table(rows, not_run))
-    if options.anchor:
-        print(bd_table(*compare(rows, options.anchor), options.anchor))
-    if options.figure:
-        curves = {name: _mean_curve(list(found.values())) for name, found in points(rows).items()}
-        print("drawn:", *rd_figure(options.figure, curves, title=f"{len(images)} images"))
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
+    if options.anchor:
+        print(bd_table(compare(rows, options.anchor), options.anchor))
+    if options.figure:
+        curves = {name: mean_curve(images) for name, images in points(rows).items()}
+        print("drawn:", *rd_figure(options.figure, curves, title=f"{len(images)} images"))
     return 1 if failures else 0
 
 
@@ -134,12 +133,6 @@ def _jobs(chosen, images: dict[Path, str], results: Results):
 
 def _grid(chosen, images) -> Iterator[tuple[Codec, float, Path]]:
     return ((codec, q, path) for codec, qualities in chosen for q in qualities for path in images)
-
-
-def _mean_curve(images: list[np.ndarray]) -> np.ndarray:
-    """The mean over images of curves of as many points; of others, all their points."""
-    same = len({len(values) for values in images}) == 1
-    return np.mean(images, axis=0) if same else np.concatenate(images)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -14,8 +14,7 @@ import numpy as np
 
 from jaxvision.baselines.codec import Codec, CodecError
 from jaxvision.baselines.floor import WaveletFloor
-from jaxvision.metrics.bd_rate import BDRates, bd_rates
-from jaxvision.metrics.image_quality import LEAST, ms_ssim, ms_ssim_db, psnr
+from jaxvision.metrics.image_quality import LEAST, ms_ssim, psnr
 
 FILE, ESTIMATE = "file", "estimate"
 
@@ -155,40 +154,3 @@ class Results:
             return Row(**values | {key: float(values[key]) for key in NUMBERS})
         except ValueError as error:
             raise ValueError(f"{self.path}, line {number}: {line} is no row ({error})") from error
-
-
-def points(rows: Iterable[Row]) -> dict[str, dict[str, np.ndarray]]:
-    """Codec -> image -> `[n 3]` of bits per pixel, PSNR and MS-SSIM in dB."""
-    found: dict[str, dict[str, list]] = {}
-    for row in rows:
-        values = (row.bpp, row.psnr, float(ms_ssim_db(row.ms_ssim)))
-        found.setdefault(row.codec, {}).setdefault(row.image, []).append(values)
-    return {
-        codec: {image: np.array(sorted(values)) for image, values in images.items()}
-        for codec, images in found.items()
-    }
-
-
-def compare(
-    rows: Iterable[Row], anchor: str
-) -> tuple[dict[str, tuple[BDRates, BDRates]], dict[str, str]]:
-    """BD-rates by PSNR and by MS-SSIM against `anchor`, and why the other codecs have none."""
-    curves = points(rows)
-    if anchor not in curves:
-        raise ValueError(f"anchor {anchor!r} was not measured; there are {', '.join(curves)}")
-    found, without = {}, {}
-    for name, images in curves.items():
-        if name == anchor:
-            continue
-        try:
-            found[name] = tuple(
-                bd_rates(_column(curves[anchor], column), _column(images, column))
-                for column in (1, 2)
-            )
-        except ValueError as error:
-            without[name] = str(error)
-    return found, without
-
-
-def _column(images: Mapping[str, np.ndarray], column: int) -> dict[str, np.ndarray]:
-    return {image: values[:, [0, column]] for image, values in images.items()}

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from jaxvision.baselines.catalogue import NotRun
+from jaxvision.baselines.compare import METRICS, Comparison
 from jaxvision.baselines.measure import COLUMNS, ESTIMATE, NUMBERS, Row
-from jaxvision.metrics.bd_rate import BDRates
 
 FORMATS = dict(
     bpp="{:.3f}", psnr="{:.2f}", ms_ssim="{:.4f}", encode_ms="{:.0f}", decode_ms="{:.0f}"
@@ -36,18 +36,26 @@ def table(rows: Iterable[Row], not_run: Sequence[NotRun] = ()) -> str:
     return markdown(names, lines) + "".join(f"{m.name} {m}\n" for m in not_run)
 
 
-def bd_table(
-    found: Mapping[str, tuple[BDRates, BDRates]], without: Mapping[str, str], anchor: str
-) -> str:
-    """BD-rates with their intervals."""
-    lines = [[name, *map(_percent, rates)] for name, rates in found.items()]
-    lines += [[name, f"none: {reason}", ""] for name, reason in without.items()]
-    return markdown([f"BD-rate against {anchor}", "PSNR", "MS-SSIM"], lines)
+def bd_table(found: Mapping[str, Mapping[str, Comparison | str]], anchor: str) -> str:
+    """BD-rates against `anchor`: the mean over images with its interval, and of mean curves."""
+    names = [f"BD-rate against {anchor}", *METRICS, *(f"{name} of mean curves" for name in METRICS)]
+    lines, reasons = [], []
+    for codec, metrics in found.items():
+        lines.append([codec, *map(_images, metrics.values()), *map(_curve, metrics.values())])
+        reasons += [f"{codec}, {k}: {v}\n" for k, v in metrics.items() if isinstance(v, str)]
+    return markdown(names, lines) + "".join(reasons)
 
 
-def _percent(rates: BDRates) -> str:
+def _images(found: Comparison | str) -> str:
+    if isinstance(found, str):
+        return "none"
+    rates = found.images
     interval = "" if np.isnan(rates.low) else f" [{rates.low:+.1f}, {rates.high:+.1f}]"
     return f"{rates.mean:+.1f} %{interval}"
+
+
+def _curve(found: Comparison | str) -> str:
+    return "none" if isinstance(found, str) else f"{found.curve:+.1f} %"
 
 
 def markdown(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

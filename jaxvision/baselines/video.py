@@ -53,7 +53,8 @@ class VideoCodec:
 
     def decode(self, data: bytes) -> np.ndarray:
         odd = data[0] if data and 0 < data[0] <= ODD_HEIGHT | ODD_WIDTH else 0
-        command = ["-f", self.stream, "-i", "pipe:0", "-frames:v", "1"]
+        command = ["-xerror", "-err_detect", "explode", "-f", self.stream, "-i", "pipe:0"]
+        command += ["-frames:v", "1"]
         command += ["-pix_fmt", self._layout(), "-strict", "-1", "-f", "yuv4mpegpipe", "pipe:1"]
         try:
             image = from_planes(
