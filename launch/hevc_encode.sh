@@ -46,6 +46,15 @@ shopt -s nullglob nocaseglob
 files=("$source"/*.mp4)
 ((${#files[@]})) || fail "$source holds no MP4 file"
 
+# Files of two qualities side by side would be taken for those of one.
+settings="--crf $crf --preset $preset"
+if [ -f "$output/.settings" ]; then
+  made_with=$(<"$output/.settings")
+  [ "$made_with" = "$settings" ] || fail "$output holds files made with $made_with; name another folder"
+else
+  echo "$settings" >"$output/.settings"
+fi
+
 size() { wc -c <"$1" | tr -d ' '; }
 failed=()
 for ((i = 0; i < ${#files[@]}; i++)); do

@@ -48,12 +48,12 @@ complete() {
   for name in $(cat "$root"/ImageSets/2017/{train,val}.txt 2>/dev/null); do
     frames=$(count "$root/JPEGImages/480p/$name" jpg)
     [ "$frames" -gt 0 ] && [ "$frames" -eq "$(count "$root/Annotations/480p/$name" png)" ] || {
-      echo "error: $root/JPEGImages/480p/$name has $frames frames, and not as many masks" >&2
+      echo "$root/JPEGImages/480p/$name has $frames frames, and not as many masks" >&2
       return 1
     }
     videos=$((videos + 1))
   done
-  [ "$videos" -eq "$VIDEOS" ] || { echo "error: $root has $videos of $VIDEOS videos" >&2; return 1; }
+  [ "$videos" -eq "$VIDEOS" ] || { echo "$root has $videos of $VIDEOS videos" >&2; return 1; }
 }
 
 if [ -f "$done_mark" ] && complete; then

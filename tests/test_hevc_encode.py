@@ -53,7 +53,7 @@ def videos(tmp_path):
 def test_encodes_each_video_once(hevc, videos):
     done = hevc(videos)
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (videos / "hevc").iterdir()) == ["C.mp4", "a b.mp4"]
+    assert sorted(p.name for p in (videos / "hevc").glob("[!.]*")) == ["C.mp4", "a b.mp4"]
     assert len(hevc.log()) == 2 and all("-c:v libx265 -crf 28 " in line for line in hevc.log())
     again = hevc(videos)
     assert again.returncode == 0 and again.stdout.count("there") == 2 and len(hevc.log()) == 2
@@ -66,10 +66,18 @@ def test_a_video_that_fails_is_named_and_the_others_are_made(hevc, videos, tmp_p
     done = hevc(videos, tmp_path / "out", "--crf", "20", "--preset", "slow")
     assert done.returncode == 1 and "1 of 2 files failed" in done.stderr
     assert "a b.mp4 could not be encoded" in done.stderr and "moov atom" in done.stderr
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["C.mp4"]  # no half a file
+    assert [p.name for p in (tmp_path / "out").glob("*.mp4")] == ["C.mp4"]  # no half a file
     assert all("-crf 20 -preset slow" in line for line in hevc.log())
     (videos / "a b.mp4").write_text("mended")
-    assert hevc(videos, tmp_path / "out").returncode == 0 and len(hevc.log()) == 3
+    again = hevc(videos, tmp_path / "out", "--crf", "20", "--preset", "slow")
+    assert again.returncode == 0 and len(hevc.log()) == 3
+
+
+def test_two_qualities_do_not_share_a_folder(hevc, videos):
+    assert hevc(videos).returncode == 0
+    other = hevc(videos, "--crf", "30")
+    assert other.returncode == 1 and "made with --crf 28 --preset medium" in other.stderr
+    assert hevc(videos, videos / "hevc30", "--crf", "30").returncode == 0
 
 
 def test_the_ffmpeg_of_imageio_stands_in(hevc, videos, tmp_path):

@@ -85,7 +85,7 @@ class VideoCodec:
         return [part.reshape(shape) for part, shape in zip(parts[:3], shapes, strict=True)]
 
 
-# info=0: no message with the encoder's options, which is 20 % of a small image. psy-rd, psy-rdoq
+# info=0: no message with the encoder's options, which is 2 kB in every file. psy-rd, psy-rdoq
 # and aq-mode trade PSNR for looks.
 X265 = (
     *("-preset", "slow", "-x265-params"),

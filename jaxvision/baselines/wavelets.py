@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxvision.baselines.codec import INSTALL
 
-# CDF 9/7 by lifting (Daubechies and Sweldens 1998, section 7.7); SCALE gives low-pass gain √2
+# CDF 9/7 by lifting (Daubechies and Sweldens 1998); SCALE gives low-pass gain √2
 STEPS_97 = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
 SCALE_97 = 1.149604398860241
 

@@ -1,8 +1,8 @@
 """Bjøntegaard's delta rate: how many per cent more bits one codec needs for equal quality.
 
 A curve is `[n 2]`: rate (bits per pixel, or bytes) and quality in dB, in any order. Bjøntegaard,
-VCEG-M33 (2001) fits one cubic to log-rate over quality; VCEG-AL22 (2009) and JCTVC-B055 (2010) use
-a piecewise cubic without overshoot (Fritsch and Carlson 1980), which any number of points carries.
+VCEG-M33 (2001) fits one cubic to log-rate over quality; the form in use today interpolates by
+piecewise cubics that do not overshoot (Fritsch and Carlson 1980), from any number of points.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ def bd_rates(
     """BD-rate of every image, by name, and their mean with a bootstrap 95 % interval.
 
     The images are resampled: the interval says how far the mean would move with other images of
-    the same kind (Efron 1979, percentiles).
+    the same kind (percentiles: Efron and Tibshirani 1993, chapter 13).
     """
     if anchors.keys() != tests.keys() or not anchors:
         raise ValueError(
@@ -120,7 +120,7 @@ def _pchip_integral(x: np.ndarray, y: np.ndarray, low: float, high: float) -> fl
 
 
 def _tangents(step: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    """Slopes at the points that keep each piece monotone (Fritsch and Butland 1984, eq. 5)."""
+    """Slopes at the points that keep each piece monotone (Fritsch and Butland 1984)."""
     if len(step) == 1:
         return np.repeat(slope, 2)
     left, right = slope[:-1], slope[1:]

@@ -7,7 +7,7 @@ from jax import lax
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, section 3.2
 TAPS, SIGMA = 11, 1.5  # the Gaussian window of Wang et al. 2004, section III-B
-C1, C2 = 0.01**2, 0.03**2  # eq. 9 there, for values in [0, 1]
+C1, C2 = 0.01**2, 0.03**2  # from K1 and K2 there, for values in [0, 1]
 LEAST = (TAPS - 1) * 2 ** (len(WEIGHTS) - 1) + 1  # the window must fit the coarsest scale
 
 
