@@ -28,7 +28,7 @@ def points(rows: Iterable[Row]) -> dict[str, dict[str, np.ndarray]]:
     found: dict[str, dict[str, list]] = {}
     for row in rows:
         values = (row.bpp, row.psnr, float(ms_ssim_db(row.ms_ssim)))
-        found.setdefault(row.codec, {}).setdefault(row.image, []).append(values)
+        found.setdefault(row.label, {}).setdefault(row.image, []).append(values)
     return {
         codec: {image: np.array(sorted(values)) for image, values in images.items()}
         for codec, images in found.items()

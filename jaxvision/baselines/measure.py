@@ -38,6 +38,11 @@ class Row:
     def key(self) -> tuple[str, str, str, str, str]:
         return self.codec, self.setting, self.image, self.checksum, self.rate
 
+    @property
+    def label(self) -> str:
+        """The codec's name in tables and figures: no estimate passes for a file."""
+        return f"{self.codec} (estimate)" if self.rate == ESTIMATE else self.codec
+
 
 COLUMNS = {
     "codec": "Codec",
@@ -132,13 +137,15 @@ class Results:
 
     def _read(self) -> list[Row]:
         header = ",".join(COLUMNS.values())
-        if not self.path.exists():
+        if not self.path.exists() or not self.path.stat().st_size:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_bytes(f"{header}\r\n".encode())
             return []
         data = self.path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]  # the last row of a run that was killed may be cut
-        first, *lines = csv.reader(io.StringIO(whole.decode("utf-8", errors="replace"))) or [[]]
+        first, *lines = list(csv.reader(io.StringIO(whole.decode("utf-8", errors="replace")))) or [
+            []
+        ]
         if first != list(COLUMNS.values()):
             raise ValueError(
                 f"{self.path} does not begin with {header}: it is no result of this program; "

@@ -6,18 +6,18 @@ import numpy as np
 
 from jaxvision.baselines.catalogue import NotRun
 from jaxvision.baselines.compare import METRICS, Comparison
-from jaxvision.baselines.measure import COLUMNS, ESTIMATE, NUMBERS, Row
+from jaxvision.baselines.measure import COLUMNS, NUMBERS, Row
 
 FORMATS = dict(
     bpp="{:.3f}", psnr="{:.2f}", ms_ssim="{:.4f}", encode_ms="{:.0f}", decode_ms="{:.0f}"
 )
 
 
-def means(rows: Iterable[Row]) -> dict[tuple[str, str, str], tuple[int, dict[str, float]]]:
-    """(codec, setting, rate) -> number of images and the mean of every number."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+def means(rows: Iterable[Row]) -> dict[tuple[str, str], tuple[int, dict[str, float]]]:
+    """(codec, setting) -> number of images and the mean of every number."""
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.codec, row.setting, row.rate), []).append(row)
+        groups.setdefault((row.label, row.setting), []).append(row)
     return {
         key: (len(group), {n: float(np.mean([getattr(r, n) for r in group])) for n in NUMBERS})
         for key, group in groups.items()
@@ -28,8 +28,7 @@ def table(rows: Iterable[Row], not_run: Sequence[NotRun] = ()) -> str:
     """The means over images of every codec and setting."""
     names = ["Codec", "Setting", "Images", *(COLUMNS[n] for n in NUMBERS)]
     lines = []
-    for (codec, setting, rate), (count, values) in means(rows).items():
-        codec += " (estimate)" if rate == ESTIMATE else ""
+    for (codec, setting), (count, values) in means(rows).items():
         numbers = (FORMATS[n].format(values[n]).replace("nan", "–") for n in NUMBERS)
         lines.append([codec, setting, str(count), *numbers])
     lines += [[missing.name, "not run", *["–"] * (len(names) - 2)] for missing in not_run]

@@ -46,10 +46,12 @@ def rd_figure(
     style = {"font.family": families([*curves, title]), "pdf.fonttype": 42}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # told by families()
-        figure = Figure(figsize=(12, 5.2), layout="constrained")
+        figure = Figure(figsize=(13, 5.2), layout="constrained")
         FigureCanvasPdf(figure)
         for column, axes in enumerate(figure.subplots(1, 2), 1):
             _draw(axes, curves, column, scale, bold)
+        lines, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(lines, names, fontsize=9, loc="outside right center")
         if title:
             figure.suptitle(title.replace("$", r"\$"))
         figure.savefig(paths[0], metadata={"CreationDate": None})  # the same input, the same file
@@ -95,4 +97,3 @@ def _draw(
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel=f"bits per pixel ({scale})", ylabel=PANELS[column - 1])
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8, loc="lower right")
