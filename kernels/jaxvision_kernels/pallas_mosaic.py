@@ -40,7 +40,7 @@ def scan(x: dict, *, tiling: Tiling | None = None, interpret: bool = False, **op
             f"registers, which hold {MOST_STATES}; use backend='pallas' or 'xla'"
         )
     # The interpreter has side effects, which a partitioned function may not have.
-    backend = Backend("nd", choose, call, shares, by_step, by_shards=not interpret)
+    backend = Backend("nd", lambda n: n, choose, call, shares, by_step, by_shards=not interpret)
     options = Options(tiling=tiling, interpret=interpret, backend=backend, **options)
     return pallas_scan.run(x, options)
 

@@ -114,6 +114,7 @@ class Backend:
     """What the scan needs to know of the backend of Pallas that its kernels run on."""
 
     tile: str  # the order in which it keeps channels and states: "dn" or "nd"
+    states: Callable[[int], int]  # how many it computes for n: those beyond stay zero
     choose: Callable[[int, int, int, int], Tiling]  # by b, l, d, n
     # Runs a kernel over [b, groups blocks, splits] programs on whole arrays, by their names:
     # (kernel, problem, inputs, shapes of outputs) -> outputs
@@ -141,11 +142,18 @@ def run(x: dict, options: Options) -> tuple[jax.Array, jax.Array]:
     for k in ("A", "D", "bias", "h0"):
         x |= {k: x[k].astype(jnp.float32)} if k in x else {}
     x.setdefault("h0", jnp.zeros((x["u"].shape[0], *x["A"].shape), jnp.float32))
+    n = x["A"].shape[1]
+    beyond = options.backend.states(n) - n
+    if beyond:  # no input reaches these states, and no output sees them
+        x |= {
+            k: jnp.pad(x[k], [(0, 0)] * (x[k].ndim - 1) + [(0, beyond)])
+            for k in ("A", "B", "C", "h0")
+        }
     to_tile = options.backend.to_tile
     x |= {k: to_tile(x[k]) for k in ("A", "h0")}
     x |= {k: to_tile(x[k]) for k in "BC" if x[k].ndim == 2}
     y, last = _scan(options, x)
-    return y, to_tile(last)
+    return y, to_tile(last)[..., :n]
 
 
 def splits_for(programs: int, length: int, wanted: int) -> int:
