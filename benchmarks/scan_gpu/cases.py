@@ -122,8 +122,10 @@ def heads(name, sizes, dtype, **options):
 
 
 def segments(b: int, length: int) -> jax.Array:
-    ids = np.random.default_rng(0).integers(0, 5, (b, length))
-    return jnp.asarray(np.sort(ids, axis=1))
+    """Integers `[b l]`, with a segment of a single step at either end."""
+    ids = np.sort(np.random.default_rng(0).integers(1, 5, (b, length)), axis=1)
+    ids[:, 0], ids[:, -1] = 0, 5
+    return jnp.asarray(ids)
 
 
 def with_state(x: dict) -> dict:

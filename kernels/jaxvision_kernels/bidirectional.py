@@ -91,7 +91,7 @@ def shift(x: jax.Array, steps: int, segment_ids: jax.Array | None = None) -> jax
     (segment_ids,) = arrays_or_none(segment_ids=segment_ids)
     if x.ndim < 2:
         raise ValueError(f"x has shape {x.shape}; shift takes [b l …]")
-    if not isinstance(steps, int):
+    if isinstance(steps, bool) or not isinstance(steps, int):
         raise ValueError(f"steps={steps!r} must be a whole number")
     segments.check(segment_ids, x.shape[:2])
     pads = [(max(steps, 0), max(-steps, 0)), *((0, 0),) * (x.ndim - 2)]

@@ -114,7 +114,8 @@ class Program:
             if k in self.refs and k not in self.fixed:
                 x[k] = self.read_step(k, t, live) if k in TIMED else self.read_weight(k, t, live)
         if "keep" in self.refs:
-            x["keep"] = self.read_keep(t)
+            keep = self.read_keep(t)  # which past the end is another step's
+            x["keep"] = keep if live is True else jnp.where(live, keep, 1.0)
         return x
 
     def ready(self, x):

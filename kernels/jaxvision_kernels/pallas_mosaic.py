@@ -5,7 +5,8 @@ over the threads; so sums over states cost nothing. Sums over channels, which th
 C are, go through shared memory: threads leave their shares of some steps there as rows, and read
 them back in the layout in which a row lies within few threads.
 
-Channels are padded to a multiple of 128, those of each group where B or C have groups.
+Channels are padded to a multiple of 128, those of each group where B or C have groups. How many
+registers Mosaic's compiler takes is not known: it runs on a machine with a GPU alone.
 """
 
 import dataclasses
@@ -39,13 +40,13 @@ def scan(x: dict, *, tiling: Tiling | None = None, interpret: bool = False, **op
             f"registers, which hold {MOST_STATES}; use backend='pallas' or 'xla'"
         )
     # The interpreter has side effects, which a partitioned function may not have.
-    backend = Backend("nd", choose, call, shares, by_step, by_shards=not interpret)
+    backend = Backend("nd", lambda n: n, choose, call, shares, by_step, by_shards=not interpret)
     options = Options(tiling=tiling, interpret=interpret, backend=backend, **options)
     return pallas_scan.run(x, options)
 
 
 def choose(b: int, length: int, d: int, n: int) -> Tiling:
-    """A tiling that gives a large GPU enough to do without more registers than it has."""
+    """A tiling that gives a large GPU enough to do, with 64 states of steps in registers."""
     inner = max(1, min(8, 64 // pl.next_power_of_2(n)))
     splits = splits_for(b * -(-d // CHANNELS), length, wanted=256)
     return Tiling(channels=CHANNELS, inner=inner, splits=splits)
@@ -232,6 +233,8 @@ class MosaicProgram(Program):
             self.shared[name][k * self.problem.states + n, :] = part
 
     def finish_shares(self, first):
+        if not self.shared:
+            return
         run = first // self.problem.tiling.inner
         self.wait()
         for name, ref in self.shared.items():

@@ -114,6 +114,7 @@ class Backend:
     """What the scan needs to know of the backend of Pallas that its kernels run on."""
 
     tile: str  # the order in which it keeps channels and states: "dn" or "nd"
+    states: Callable[[int], int]  # how many it computes for n: those beyond stay zero
     choose: Callable[[int, int, int, int], Tiling]  # by b, l, d, n
     # Runs a kernel over [b, groups blocks, splits] programs on whole arrays, by their names:
     # (kernel, problem, inputs, shapes of outputs) -> outputs
@@ -141,11 +142,18 @@ def run(x: dict, options: Options) -> tuple[jax.Array, jax.Array]:
     for k in ("A", "D", "bias", "h0"):
         x |= {k: x[k].astype(jnp.float32)} if k in x else {}
     x.setdefault("h0", jnp.zeros((x["u"].shape[0], *x["A"].shape), jnp.float32))
+    n = x["A"].shape[1]
+    beyond = options.backend.states(n) - n
+    if beyond:  # no input reaches these states, and no output sees them
+        x |= {
+            k: jnp.pad(x[k], [(0, 0)] * (x[k].ndim - 1) + [(0, beyond)])
+            for k in ("A", "B", "C", "h0")
+        }
     to_tile = options.backend.to_tile
     x |= {k: to_tile(x[k]) for k in ("A", "h0")}
     x |= {k: to_tile(x[k]) for k in "BC" if x[k].ndim == 2}
     y, last = _scan(options, x)
-    return y, to_tile(last)
+    return y, to_tile(last)[..., :n]
 
 
 def splits_for(programs: int, length: int, wanted: int) -> int:
@@ -176,7 +184,8 @@ def _scan_backward(options, residuals, cotangents):
     letters = _letters(x, options.backend.tile)
     grads = _sharded(backward, options, x, tuple(letters[k] for k in names))
     nothing = {k: None for k in residuals if k == "keep"}
-    return (dict(zip(names, grads, strict=True)) | nothing,)
+    grads = {k: g.astype(residuals[k].dtype) for k, g in zip(names, grads, strict=True)}
+    return (grads | nothing,)
 
 
 _scan.defvjp(_scan_forward, _scan_backward)
@@ -223,7 +232,7 @@ def _forward(options, x, *, keep_states=False):
 
 
 def _backward(options, names, x):
-    """The gradients of the operands `names`."""
+    """The gradients of the operands `names`; sums in float32, for shards to add theirs."""
     problem = Problem.of(options, x)
     backend, tiling, splits = options.backend, problem.tiling, problem.tiling.splits
     (b, _, d), tile = x["u"].shape, x["A"].shape
@@ -255,7 +264,7 @@ def _backward(options, names, x):
             g = g.reshape(b, x[name].shape[2], -1, *g.shape[2:]).sum(2).swapaxes(1, 2)
         elif name not in ("u", "delta", "z"):
             g = g.sum((0, 1))
-        return g.astype(x[name].dtype)
+        return g
 
     return tuple(map(gradient, names))
 
@@ -274,7 +283,8 @@ def _decays(problem, x):
     sums = by_split(dt, 0.0).sum(2)[..., None]  # [b s d 1]
     decays = jnp.exp(problem.options.backend.to_tile(sums) * x["A"])
     if "keep" in x:
-        decays = decays * by_split(x["keep"], 1.0).min(2)[..., None, None]
+        passes = by_split(x["keep"], 1.0).min(2)[..., None, None] > 0
+        decays = jnp.where(passes, decays, 0.0)  # chosen: what is not finite stays in its segment
     return decays
 
 
@@ -286,7 +296,7 @@ def _join(decays, ends, first, *, forward):
 
     def step(h, x):
         decay, end = x
-        return decay * h + end, h
+        return jnp.where(decay == 0, 0.0, decay * h) + end, h
 
     xs = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (decays, ends))
     _, h = lax.scan(step, first, xs, reverse=not forward)

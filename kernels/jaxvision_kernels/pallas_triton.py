@@ -24,7 +24,7 @@ def scan(x: dict, *, tiling: Tiling | None = None, interpret: bool = False, **op
     """As `pallas_scan.run`, on Triton; `options` are the others of `Options`."""
     if jnp.iscomplexobj(x["A"]):
         raise ValueError("backend='pallas' has no complex A; backend='xla' has")
-    backend = Backend("dn", choose, call, shares, lambda problem, x: x)
+    backend = Backend("dn", pl.next_power_of_2, choose, call, shares, lambda problem, x: x)
     options = Options(tiling=tiling, interpret=interpret, backend=backend, **options)
     return pallas_scan.run(x, options)
 
@@ -61,34 +61,28 @@ def call(kernel, problem: Problem, inputs: dict, outputs: dict) -> dict:
 
 
 class TritonProgram(Program):
-    """Tiles are arrays `[p n]`, p and n rounded up to powers of two and masked there."""
+    """Tiles are arrays `[p n]` of powers of two; channels past the end of a group are masked."""
 
     def __init__(self, problem, refs, at):
         super().__init__(problem, refs, at)
-        channels, padded = problem.tiling.channels, pl.next_power_of_2(problem.states)
+        channels = problem.tiling.channels
         self.rows = pl.ds(self.group * problem.width + self.first, channels)
-        self.columns, self.real, self.weights = pl.ds(0, padded), True, True
+        self.real = True
         if problem.width % channels:
             self.real = self.first + jnp.arange(channels) < problem.width  # [p]
-        if padded > problem.states:
-            # Past the end, and masked there: newer JAX refuses such a slice from a start it knows.
-            self.columns = pl.ds(0 * self.block, padded)
-            self.weights = jnp.arange(padded) < problem.states  # [n]
-        self.shape = (channels, padded)
+        self.shape = (channels, problem.states)
         self.read_constants()
 
     def read_tile(self, name, *at):
-        ref = self.refs[name].at[(*at, self.rows, self.columns)]
+        ref = self.refs[name].at[(*at, self.rows, slice(None))]
         return _load(ref, self._tile_mask()).astype(jnp.float32)
 
     def write_tile(self, name, tile, *at, live=True):
-        ref = self.refs[name].at[(*at, self.rows, self.columns)]
+        ref = self.refs[name].at[(*at, self.rows, slice(None))]
         plgpu.store(ref, tile, mask=self._tile_mask(live))
 
     def _tile_mask(self, live=True):
-        channels = self.real if self.real is True else self.real[:, None]
-        states = self.weights if self.weights is True else self.weights[None, :]
-        return _all(channels, states, live)
+        return _all(self.real if self.real is True else self.real[:, None], live)
 
     def read_row(self, name):
         return _load(self.refs[name].at[self.rows], _all(self.real)).astype(jnp.float32)
@@ -103,7 +97,7 @@ class TritonProgram(Program):
     def read_weight(self, name, t, live):
         ref = self.refs[name]
         group = self.group // (self.problem.groups // ref.shape[2])
-        return _load(ref.at[self.batch, t, group, self.columns], _all(self.weights, live))
+        return _load(ref.at[self.batch, t, group], _all(live))
 
     def read_keep(self, t):
         return plgpu.load(self.refs["keep"].at[self.batch, t])
@@ -130,8 +124,8 @@ class TritonProgram(Program):
         return jnp.sum(tile, axis=1)
 
     def put_share(self, name, k, share, x):
-        ref = self.refs["d" + name].at[self.batch, self.block, x["t"], self.columns]
-        plgpu.store(ref, jnp.sum(share, axis=0), mask=_all(self.weights, x["live"]))
+        ref = self.refs["d" + name].at[self.batch, self.block, x["t"]]
+        plgpu.store(ref, jnp.sum(share, axis=0), mask=_all(x["live"]))
 
     def wait(self):
         if not self.problem.options.interpret:

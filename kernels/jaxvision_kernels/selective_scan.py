@@ -22,6 +22,7 @@ KERNELS = {  # loaded when asked for
     "mosaic": "jaxvision_kernels.pallas_mosaic",
 }
 BACKENDS = (*PLAIN, *KERNELS)
+LEAST_CAPABILITY = {"pallas": 8.0, "mosaic": 9.0}
 MOST_STATES = 32  # of "mosaic", which keeps those of a channel in one thread's registers
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ def scan_as(
     segments.check(segment_ids, u.shape[:2])
     if backend == "auto":
         backend = automatic(A)
+    check_device(backend)
     if chunk is not None and backend not in CHUNKED:
         raise ValueError(f"chunk={chunk} has no meaning for backend={backend!r}; leave it out")
     dtype = u.dtype if dtype is None else dtype
@@ -150,26 +152,49 @@ def scan_as(
     return meshes.run(run, arrays, *(meshes.spec(u, "bld", axes) for axes in ("bld", "bdn")))
 
 
+def check_device(backend: str) -> None:
+    """Raises `ValueError` where JAX's default device is a GPU that a backend's code cannot run on.
+
+    From a CPU kernels are lowered for a GPU elsewhere: there is nothing to check.
+    """
+    device = _default_device()
+    if backend in LEAST_CAPABILITY and device.platform == "gpu":
+        least, capability = LEAST_CAPABILITY[backend], _capability(device)
+        if capability < least:
+            raise ValueError(
+                f"backend={backend!r} needs an NVIDIA GPU of compute capability {least} or more; "
+                f"{device} has {capability or 'none'}: use backend='xla'"
+            )
+
+
 def automatic(A: jax.Array) -> str:
     """What backend="auto" stands for on JAX's default device, said once to the log."""
+    return _automatic(_default_device(), jnp.iscomplexobj(A), A.shape[1] <= MOST_STATES)
+
+
+def _default_device():
     device = jax.config.jax_default_device
     if device is None or isinstance(device, str):  # None, or a platform's name
         device = jax.devices(device)[0]
-    return _automatic(device, jnp.iscomplexobj(A), A.shape[1] <= MOST_STATES)
+    return device
+
+
+def _capability(device) -> float:
+    return float(getattr(device, "compute_capability", None) or 0)
 
 
 @functools.cache
 def _automatic(device, complex_states: bool, few_states: bool) -> str:
     choice, reason = "xla", "JAX's default device is no NVIDIA GPU"
     if device.platform == "gpu":
-        capability = float(getattr(device, "compute_capability", None) or 0)
-        if capability < 8.0:
+        capability = _capability(device)
+        if capability < LEAST_CAPABILITY["pallas"]:
             reason = f"the GPU has compute capability {capability or 'unknown'}, not 8.0 or more"
         elif complex_states:
             reason = "A is complex"
         elif _found("triton"):
             choice, reason = "pallas", f"the GPU has compute capability {capability}"
-        elif _found("mosaic_gpu") and capability >= 9.0 and few_states:
+        elif _found("mosaic_gpu") and capability >= LEAST_CAPABILITY["mosaic"] and few_states:
             choice, reason = "mosaic", "this JAX has no Pallas backend for Triton"
         else:
             reason = "this JAX has no Pallas backend for this GPU and as many states"

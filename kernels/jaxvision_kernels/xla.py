@@ -30,6 +30,7 @@ CACHED = 2**17  # bytes of states that a backward pass works on at once
 def scan(u, dt, A, B, C, h0, keep, *, reverse: bool, chunk: int) -> tuple[jax.Array, jax.Array]:
     """As `reference.scan`."""
     h0 = starts(u.shape[0], A) if h0 is None else h0.astype(A.dtype)
+    B, C = widen(B), widen(C)  # so are their gradients, until all their sums are taken
     return _scan(chunk, reverse, u, dt, A, B, C, h0, keep)
 
 

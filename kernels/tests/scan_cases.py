@@ -22,6 +22,9 @@ CASES = {
     "grouped": dict(length=9, B="grouped 2", C="grouped 3", extras=("D", "h0")),
     "half": dict(length=9, low=True, softplus=True, extras=("z", "delta_bias")),
     "packed": dict(length=15, B="grouped 2", C="constant", ids=True, extras=("h0",)),
+    "packed_groups": dict(
+        length=7, B="grouped 2", C="grouped 3", reverse=True, ids=True, extras=("h0",)
+    ),
     "all": dict(
         length=15,
         B="constant",
@@ -33,7 +36,7 @@ CASES = {
 }
 
 # The interpreted kernels take seconds to compile: a case or two hold most of what the others do.
-INTERPRETED = {"pallas": ("grouped", "all"), "mosaic": ("packed",)}
+INTERPRETED = {"pallas": ("grouped", "all"), "mosaic": ("packed_groups",)}
 BY_BACKEND = [
     pytest.param(
         case,
@@ -65,7 +68,10 @@ def make(*, length, n=4, B="vary", C="vary", extras=(), low=False, **options):
     arrays |= {name: rng.standard_normal(shapes[name]) for name in extras}
     dtypes = {"u": "bfloat16", "delta": "float16", "z": "float16", "B": "bfloat16"} if low else {}
     arrays = {k: jnp.asarray(x, dtypes.get(k, "float32")) for k, x in arrays.items()}
-    ids = np.sort(rng.integers(0, 4, (b, length)), axis=1) if options.pop("ids", False) else None
+    ids = None
+    if options.pop("ids", False):  # with segments of one step at either end of some row
+        ids = np.sort(rng.integers(1, 4, (b, length)), axis=1)
+        ids[0, 0], ids[-1, -1] = 0, 4
     return arrays, {"softplus": False, "reverse": False, "ids": ids, **options}
 
 

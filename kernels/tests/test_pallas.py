@@ -196,3 +196,38 @@ def test_what_auto_means(device, states, dtype, there, choice, monkeypatch, capl
         assert module.automatic(A) == module.automatic(A) == choice
     assert caplog.text.count(f"backend='auto' means '{choice}'") == 1  # said once
     module._automatic.cache_clear()
+
+
+@pytest.mark.parametrize(("backend", "capability"), [("pallas", "7.5"), ("mosaic", "8.0")])
+def test_a_gpu_that_is_too_old_is_named(backend, capability, monkeypatch):
+    module = importlib.import_module("jaxvision_kernels.selective_scan")
+    monkeypatch.setattr(module.jax, "devices", lambda *_: [Device("gpu", capability)])
+    arrays, _ = make(length=3)
+    with pytest.raises(ValueError, match=f"{backend}' needs .* has {capability}: use backend='xla"):
+        selective_scan(**arrays, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["pallas", pytest.param("mosaic", marks=pytest.mark.slow)])
+def test_splits_keep_what_is_not_finite_in_its_segment(backend):
+    """Segments end and begin within splits of four steps, the first of which hold a NaN."""
+    arrays, options = make(length=16)
+    options |= {"ids": np.array([[0] * 6 + [1] * 10] * 2)}
+    tiling = Tiling(channels=8, inner=2, outer=4, splits=4)
+    wy, _ = weights_of_loss(arrays)
+
+    def outcome_of(arrays):
+        def loss(arrays):
+            with interpreted(tiling):
+                y, state = selective_scan(
+                    **arrays, segment_ids=options["ids"], return_last_state=True, backend=backend
+                )
+            return (y[:, 6:] * wy[:, 6:]).sum() + state.sum(), (y[:, 6:], state)
+
+        (_, out), grads = quick_jit(jax.value_and_grad(loss, has_aux=True))(arrays)
+        return *out, *(grads[k][:, 6:] for k in ("u", "delta", "B", "C"))
+
+    good = outcome_of(arrays)
+    for name in ("u", "delta"):
+        bad = outcome_of(arrays | {name: arrays[name].at[:, 2].set(jnp.nan)})
+        for x, y in zip(bad, good, strict=True):
+            np.testing.assert_array_equal(x, y)
