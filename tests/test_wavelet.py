@@ -18,14 +18,12 @@ def transform(**fields):
     return WaveletTransformCNN(WaveletConfig(width=8, **fields), rngs=nnx.Rngs(0))
 
 
-def stirred(module, size=0.2):
+def stirred(module, size=0.1):
     """With every parameter moved: as after training."""
     graph, params = nnx.split(module)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [
-        x + size * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)
-    ]
+    leaves = [x + size * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
     return nnx.merge(graph, jax.tree.unflatten(tree, leaves))
 
 
@@ -47,11 +45,8 @@ def test_untrained_haar_is_the_orthonormal_one():
     low, *_, high = module.forward(x)
     plane = np.asarray((x - 0.5) @ lifting.COLOURS.T, np.float64)[0]
     a, b, c, d = plane[::2, ::2], plane[::2, 1::2], plane[1::2, ::2], plane[1::2, 1::2]
-    expected = np.concatenate([(b + d - a - c) / 2, (c + d - a - b) / 2, (b + c - a - d) / 2], -1)
-    vertical, horizontal, diagonal = np.split(np.asarray(high[0], np.float64), 3, axis=-1)
-    # Up to sign: LH, HL, HH of the differences right, below and diagonal.
-    for ours, theirs in zip((vertical, horizontal, diagonal), np.split(expected, 3, -1), strict=True):
-        np.testing.assert_allclose(abs(ours), abs(theirs), atol=1e-6)
+    expected = (a + b - c - d) / 2, (a + c - b - d) / 2, (a + d - b - c) / 2  # LH, HL, HH
+    np.testing.assert_allclose(high[0], np.concatenate(expected, axis=-1), atol=1e-6)
     mean = plane.reshape(2, 4, 2, 4, 3).mean((1, 3))
     np.testing.assert_allclose(low[0], 4 * mean, atol=1e-6)
 
@@ -97,11 +92,15 @@ def test_gradients_reach_every_parameter():
 
     def loss(params):
         module = nnx.merge(graph, params)
-        bands = [b + 0.3 * jnp.cos(7 * jnp.arange(b.size)).reshape(b.shape) for b in module.forward(x)]
+        bands = [
+            b + 0.3 * jnp.cos(7 * jnp.arange(b.size)).reshape(b.shape) for b in module.forward(x)
+        ]
         return ((module.inverse(bands) - x) ** 2).sum()
 
-    for path, g in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(params)):
-        assert jnp.isfinite(g).all() and (g != 0).any(), path
+    grads = jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(params))
+    still = [jax.tree_util.keystr(k) for k, g in grads if not (jnp.isfinite(g) & (g != 0)).any()]
+    # What the coarsest update adds to all its cells alike is subtracted again.
+    assert still == ["['steps'][1]['update']['conv3']['bias'].value"]
 
 
 def test_literal_form_has_the_seed_s_layers_and_sizes():

@@ -22,7 +22,9 @@ from jaxvision.wavenet_mv.wavelet import WaveletConfig
 
 def config(sigma="hyper", **wavelet):
     compressor = CompressorConfig(latents=32, hyper=4, width=8, sigma=sigma)
-    return WavenetMvConfig(wavelet=WaveletConfig(levels=2, width=8, **wavelet), compressor=compressor)
+    return WavenetMvConfig(
+        wavelet=WaveletConfig(levels=2, width=8, **wavelet), compressor=compressor
+    )
 
 
 @functools.cache
@@ -183,7 +185,9 @@ def test_commands(tmp_path, capsys):
     Image.fromarray(picture()).save(tmp_path / "a.png")
 
     def run(*words):
-        status = command.main([str(tmp_path / w) if "." in w and "/" not in w else w for w in words])
+        status = command.main(
+            [str(tmp_path / w) if "." in w and "/" not in w else w for w in words]
+        )
         return status, capsys.readouterr()
 
     model = f"--model={tmp_path / 'm.npz'}"

@@ -1,9 +1,9 @@
 """python -m jaxvision.wavenet_mv {encode,decode,info,verify}: pictures to files and back.
 
-    encode --model=MODEL.npz PICTURE FILE.wmv [--quality=1 | --target-bpp=0.3 | --target-psnr=32]
-    decode --model=MODEL.npz FILE.wmv PICTURE.png [--levels=2] [--features=FEATURES.npz]
-    info   FILE.wmv [--bits]
-    verify --model=MODEL.npz FILE.wmv … [--against=PICTURE]
+encode --model=MODEL.npz PICTURE FILE.wmv [--quality=1 | --target-bpp=0.3 | --target-psnr=32]
+decode --model=MODEL.npz FILE.wmv PICTURE.png [--levels=2] [--features=FEATURES.npz]
+info   FILE.wmv [--bits]
+verify --model=MODEL.npz FILE.wmv … [--against=PICTURE]
 """
 
 import argparse
@@ -76,7 +76,9 @@ def encode(args) -> None:
             raise ValueError(f"{args.picture}: what was decoded is not what was encoded")
     write(args.file, lambda part: part.write_bytes(data))
     bpp = 8 * len(data) / (image.shape[0] * image.shape[1])
-    print(f"{args.file}: {len(data)} bytes, {bpp:.4f} bits a pixel, quality {quality:g}, {took:.2f} s")
+    print(
+        f"{args.file}: {len(data)} bytes, {bpp:.4f} bits a pixel, quality {quality:g}, {took:.2f} s"
+    )
 
 
 def decode(args) -> None:
@@ -97,7 +99,9 @@ def info(args) -> None:
     pixels = header.height * header.width
     coder = "tfc" if header.flags & container.TFC else "rans"
     print(f"{args.file}: {header.width}x{header.height}, quality {header.quality:g}, {coder}")
-    print(f"model {header.model.hex()}, {len(data)} bytes, {8 * len(data) / pixels:.4f} bits a pixel")
+    print(
+        f"model {header.model.hex()}, {len(data)} bytes, {8 * len(data) / pixels:.4f} bits a pixel"
+    )
     if len(streams) < len(header.lengths):
         print(f"cut off: {len(streams)} of {len(header.lengths)} substreams are whole")
     if args.bits:

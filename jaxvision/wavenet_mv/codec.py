@@ -137,7 +137,9 @@ class Codec:
         symbols: list[np.ndarray] = []
         for i, bits in enumerate(streams):
             index = self._rows(symbols, i, shapes[i])
-            values = _read(bits, index, self.tables, "tfc" if header.flags & container.TFC else "rans")
+            values = _read(
+                bits, index, self.tables, "tfc" if header.flags & container.TFC else "rans"
+            )
             if container.checksum(values) != header.checksums[i]:
                 raise BitstreamError(f"substream {i} is damaged: its checksum is wrong")
             symbols.append(values)

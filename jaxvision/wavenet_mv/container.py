@@ -59,7 +59,9 @@ def read(data: bytes) -> tuple[Header, list[bytes]]:
     if not data:
         raise BitstreamError("the file is empty")
     if data[:4] != MAGIC[: len(data)]:
-        raise BitstreamError(f"the file begins with {data[:4]!r}, not with {MAGIC!r}: another format")
+        raise BitstreamError(
+            f"the file begins with {data[:4]!r}, not with {MAGIC!r}: another format"
+        )
     if len(data) < 6 + HASH:
         raise BitstreamError(f"the file is cut off within its header, at {len(data)} bytes")
     if data[4] != VERSION:
@@ -77,7 +79,9 @@ def read(data: bytes) -> tuple[Header, list[bytes]]:
             lengths.append(length)
     except (IndexError, BitstreamError) as error:
         raise BitstreamError("the file is cut off within its header, or damaged there") from error
-    checksums = np.frombuffer(data[at : at + 4 * count], "<u4") if len(data) >= at + 4 * count else ()
+    checksums = (
+        np.frombuffer(data[at : at + 4 * count], "<u4") if len(data) >= at + 4 * count else ()
+    )
     at += 4 * count
     if len(data) < at + 4:
         raise BitstreamError(f"the file is cut off within its header, at {len(data)} bytes")

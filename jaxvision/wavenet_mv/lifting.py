@@ -12,9 +12,7 @@ WAVELETS = ("haar", "cdf53")
 
 # An orthonormal basis of colours, the cosine transform of three: luminance, red - blue, green -
 # magenta. Orthonormal, so that a squared error is the same in it as in RGB.
-COLOURS = np.array(
-    [[1, 1, 1], [1, 0, -1], [1, -2, 1]] / np.sqrt([[3.0], [2.0], [6.0]]), np.float32
-)
+COLOURS = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]] / np.sqrt([[3.0], [2.0], [6.0]]), np.float32)
 
 
 def split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -58,8 +56,8 @@ def orthonormal(low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def differences(low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The inverse of `orthonormal`."""
-    horizontal, vertical, both = jnp.split(high, 3, axis=-1)
-    parts = -vertical - both, -horizontal - both, -horizontal - vertical
+    rows, columns, both = jnp.split(high, 3, axis=-1)
+    parts = -columns - both, -rows - both, -rows - columns
     return low / 2, jnp.concatenate(parts, axis=-1)
 
 
