@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -129,8 +130,8 @@ class Codec:
         if len(streams) < side + wanted:
             whole = max(0, len(streams) - side)
             raise BitstreamError(
-                f"the file is cut off, at {len(data)} bytes: {whole} of its {self.groups} levels are "
-                "whole" + (f", which levels={whole} decodes" if whole else "")
+                f"the file is cut off, at {len(data)} bytes: {whole} of its {self.groups} levels "
+                "are whole" + (f", which levels={whole} decodes" if whole else "")
             )
         streams = streams[: side + wanted]
         shapes = self._shapes(header)
@@ -172,7 +173,7 @@ class Codec:
             size = [header.height, header.width]
         shapes = [(1, *size, k) for k in nnx.merge(self.graph, self.state).mixer.sizes]
         if self.cfg.compressor.sigma == "hyper":
-            coarse = [-(-(-(-n // 2)) // 2) for n in size]
+            coarse = [math.ceil(math.ceil(n / 2) / 2) for n in size]  # two strides of 2
             shapes = [(1, *coarse, self.cfg.compressor.hyper), *shapes]
         return shapes
 

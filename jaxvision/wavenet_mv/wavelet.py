@@ -148,8 +148,8 @@ class WaveletTransformCNN(nnx.Module):
             raise ValueError(f"image has shape {image.shape}; it must be [b h w 3]")
         if image.shape[1] % multiple or image.shape[2] % multiple:
             raise ValueError(
-                f"image of {image.shape[1]}×{image.shape[2]} is not a multiple of {multiple}, which "
-                f"{self.cfg.levels} levels need; `lifting.pad_to` makes it one"
+                f"image of {image.shape[1]}×{image.shape[2]} is not a multiple of {multiple}, "
+                f"which {self.cfg.levels} levels need; `lifting.pad_to` makes it one"
             )
 
 
