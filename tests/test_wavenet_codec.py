@@ -11,10 +11,13 @@ from flax import nnx
 from PIL import Image
 
 from jaxvision.entropy.errors import BitstreamError
+from jaxvision.stage import path_name
 from jaxvision.wavenet_mv import __main__ as command
 from jaxvision.wavenet_mv import container
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.compressor import CompressorConfig
+from jaxvision.wavenet_mv.evaluation import RateReport, rates, scalar_names
+from jaxvision.wavenet_mv.loss import wavelet_reconstruction
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
 from jaxvision.wavenet_mv.search import at_bpp, at_psnr, likeness
 from jaxvision.wavenet_mv.wavelet import WaveletConfig
@@ -150,6 +153,57 @@ def test_training_estimates_bits_and_reaches_every_parameter():
     ]
     # Behind layers that start at zero nothing moves in the first step; the last layers do.
     assert not [k for k in dead if "conv3" in k or "['out']" in k or "gains" in k]
+
+
+@pytest.mark.parametrize("sigma", ["hyper", "channel"])
+def test_reported_bits_are_those_of_the_file(sigma):
+    """Within a hundredth, and what the coder's states take; of a picture that no table escapes."""
+    image = np.tile(picture()[:32, :40] // 16 + 120, (2, 2, 1))
+    model = WavenetMV(config(sigma), rngs=nnx.Rngs(0))
+    found = jax.jit(lambda x: rates(model, x))(jnp.asarray(image)[None])
+    assert found["bpp"].shape == (1, 3) and (found["ms_ssim"] == 0).all()
+    for k in range(3):
+        _, streams = container.read(codec(sigma).encode(image, float(k)))
+        size, told = 8 * sum(map(len, streams)), float(found["bpp"][0, k]) * image[..., 0].size
+        assert abs(size - told) < 0.01 * told + 8 * 16 * len(streams)
+        shown = codec(sigma).reconstruct(image, float(k)).astype(np.float64)
+        psnr = 10 * np.log10(255**2 / ((shown - image) ** 2).mean())
+        np.testing.assert_allclose(found["psnr"][0, k], psnr, rtol=1e-4)
+
+
+def test_report_means_over_pictures(tmp_path):
+    report = RateReport((256, 512), tmp_path)
+    predictions = {
+        "bpp": np.array([[0.2, 0.3], [0.4, 0.5], [9.0, 9.0]]),
+        "psnr": np.array([[30.0, 32.0], [30.0, 34.0], [9.0, 9.0]]),
+        "ms_ssim": np.full((3, 2), 0.9),
+    }
+    report.add({"mask": np.array([True, True, False])}, predictions)
+    scalars = report.result()
+    assert set(scalars) == set(scalar_names((256, 512)))
+    np.testing.assert_allclose(scalars["bpp_256"], 0.3)
+    np.testing.assert_allclose(scalars["cost_256"], 256e-3 + 0.3)
+    np.testing.assert_allclose(scalars["psnr_512"], 33.0)
+    assert len((tmp_path / "codec.csv").read_text().splitlines()) == 5
+    assert (tmp_path / "rd.pdf").exists() and (tmp_path / "rd.png").exists()
+
+
+def test_wavelet_stage_learns_from_noise_alone():
+    """Without noise the transform has no error, so that nothing could be learned from it."""
+    graph, params, rest = nnx.split(WavenetMV(config(), rngs=nnx.Rngs(0)), nnx.Param, ...)
+    batch = {"image": jnp.asarray(picture()[None, :32, :40])}
+
+    def loss(params):
+        model = nnx.merge(graph, params, rest)
+        return wavelet_reconstruction(model, batch, nnx.Rngs(sample=0))
+
+    (_, logs), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    assert logs["inverse_error"] < 1e-10 < 1e-5 < logs["mse"]
+    moved = {
+        path_name(path) for path, g in jax.tree_util.tree_leaves_with_path(grads) if (g != 0).any()
+    }
+    assert any("predict/conv3/kernel" in k for k in moved)
+    assert not any(k.startswith(("mixer", "compressor")) for k in moved)
 
 
 def test_models_go_to_files_and_back(tmp_path):

@@ -123,6 +123,15 @@ class Compressor(nnx.Module):
             joined = None
         return self._index(i, joined, shape).astype(jnp.int32)
 
+    def bits(self, symbols: list[jax.Array]) -> list[jax.Array]:
+        """Bits `[b]` of each of the `symbols` by the scales that a file's tables are made from."""
+        bits = []
+        for i, x in enumerate(symbols):
+            side = i == 0 and self.cfg.sigma == "hyper"
+            rows = self.side_index(x.shape) if side else self.index(symbols[:i], x.shape)
+            bits.append(_sum(gaussian.bits(gaussian.likelihood(x, scale_of(rows)))))
+        return bits
+
     def check(self) -> float:
         """Raises ValueError if another machine might find other indexes."""
         return max(net.check() for net in self.scales) if self.cfg.sigma == "hyper" else 0.0

@@ -65,8 +65,15 @@ def test_xla_over_the_option_matrix(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [k for k in BACKENDS if k != "mosaic"])
 @settings(max_examples=100, **draws)
 @given(case=cases)
 def test_backends_over_the_option_matrix(case, backend):
     check(case, backend)
+
+
+@pytest.mark.slow
+@settings(max_examples=25, **draws)  # seconds each, in its interpreter
+@given(case=cases)
+def test_mosaic_over_the_option_matrix(case):
+    check(case, "mosaic")

@@ -1,0 +1,120 @@
+"""Crops of photographs to train on, from a folder of any pictures."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import cv2
+import grain
+import numpy as np
+
+from jaxvision.data.images import read_image
+from jaxvision.data.pipeline import Row, shuffled
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+KEPT = 256  # decoded pictures, of which crops are taken again and again
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PicturesConfig:
+    """A folder and the crops to take from it.
+
+    `val` is a folder of its own; without one every `holdout`-th picture is held out. Training crops
+    are of `crop` pixels, from pictures shrunk at random to at least `scale` of their size, which
+    takes away the marks of an earlier JPEG.
+    """
+
+    root: str = ""
+    val: str = ""
+    holdout: int = 8
+    crop: int = 128
+    val_crop: int = 256
+    scale: float = 0.5
+
+    def __post_init__(self):
+        for name in ("crop", "val_crop"):
+            if getattr(self, name) < 8:
+                raise ValueError(f"data.{name}={getattr(self, name)} must be at least 8")
+        if self.holdout < 2:
+            raise ValueError(f"data.holdout={self.holdout} must be at least 2")
+        if not 0 < self.scale <= 1:
+            raise ValueError(f"data.scale={self.scale} must be above 0, and at most 1")
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The pictures below a folder, by name."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
+    if not found:
+        raise ValueError(f"{folder} holds no picture ({', '.join(ENDINGS)})")
+    return found
+
+
+def split_pictures(cfg: PicturesConfig) -> dict[str, list[Path]]:
+    """Paths by split, "train" and "val"."""
+    if not cfg.root:
+        raise ValueError("data: no pictures: give --config.data.root=FOLDER")
+    found = find_pictures(Path(cfg.root))
+    if cfg.val:
+        return {"train": found, "val": find_pictures(Path(cfg.val))}
+    held = found[:: cfg.holdout]
+    rest = [p for i, p in enumerate(found) if i % cfg.holdout]
+    if not rest:
+        raise ValueError(f"{cfg.root} holds one picture; a part of them is held out for evaluation")
+    return {"train": rest, "val": held}
+
+
+class Crops(grain.MapDataset[Row]):
+    """Random crops `image` uint8 `[crop crop 3]`: entry g depends on (seed, g) alone."""
+
+    def __init__(self, paths: list[Path], cfg: PicturesConfig, *, seed: int):
+        super().__init__()
+        self._paths, self._cfg, self._seed = paths, cfg, seed
+        self._order = shuffled(len(paths), seed=seed)
+        self._read = functools.lru_cache(maxsize=KEPT)(read_image)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.slice(index)
+        rng = np.random.default_rng((self._seed, 1, int(index)))
+        image = self._read(self._paths[self._order[int(index)]])
+        size = self._cfg.crop
+        # As small as asked for, but no smaller than a crop; a picture below that is enlarged.
+        least = size / min(image.shape[:2])
+        scale = max(least, rng.uniform(min(1, max(self._cfg.scale, least)), 1))
+        image = resized(image, scale) if scale != 1 else image
+        y, x = (rng.integers(n - size + 1) for n in image.shape[:2])
+        crop = image[y : y + size, x : x + size]
+        return {"image": np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)}
+
+
+class CentreCrops(grain.MapDataset[Row]):
+    """The middle of each picture, uint8 `[crop crop 3]`; what is smaller is enlarged."""
+
+    def __init__(self, paths: list[Path], *, crop: int):
+        super().__init__()
+        self._paths, self._crop = paths, crop
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.slice(index)
+        image = read_image(self._paths[int(index)])
+        size = self._crop
+        least = size / min(image.shape[:2])
+        image = resized(image, least) if least > 1 else image
+        y, x = ((n - size) // 2 for n in image.shape[:2])
+        return {"image": np.ascontiguousarray(image[y : y + size, x : x + size])}
+
+
+def resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """By areas where it shrinks; sizes are rounded up."""
+    height, width = (int(np.ceil(n * scale)) for n in image.shape[:2])
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=way)
