@@ -27,10 +27,13 @@ def stirred(module, size=0.1):
     return nnx.merge(graph, jax.tree.unflatten(tree, leaves))
 
 
-@pytest.mark.parametrize("wavelet", lifting.WAVELETS)
-@pytest.mark.parametrize("fields", [{}, {"levels": 1}, {"channels": 5, "levels": 2}], ids=str)
-def test_inverse_is_near_and_of_integers_exact(wavelet, fields):
-    module = stirred(transform(wavelet=wavelet, **fields))
+@pytest.mark.parametrize(
+    "fields",
+    [{"wavelet": "haar", "levels": 1}, {"channels": 5, "levels": 2}, {"levels": 3}],
+    ids=str,
+)
+def test_inverse_is_near_and_of_integers_exact(fields):
+    module = stirred(transform(**fields))
     image = jax.random.randint(jax.random.key(0), (2, 16, 24, 3), 0, 256).astype(jnp.uint8)
     x = image.astype(jnp.float32) / 255
     np.testing.assert_allclose(module.inverse(module.forward(x)), x, atol=1e-5)
