@@ -72,9 +72,9 @@ def test_tiny_predicts(folder):
     config = json.loads((folder / "run" / "config.json").read_text())
     output = folder / "run" / "predictions"
     if config["system"] == "wavenet_mv":
-        assert launch.main(["predict", "--workdir=run", "--input=pictures/1.png"]) == 0
+        assert launch.main(["predict", "--workdir=run", "--input=pictures"]) == 0
         codec = Codec.load(output / "model.npz")
-        assert codec.decode((output / "1.png.wmv").read_bytes()).image.shape == (66, 70, 3)
+        assert codec.decode((output / "1.png.wvmv").read_bytes()).image.shape == (66, 70, 3)
         return
     images = folder / "data" / "skywatch-tiny" / "val"
     command = ["predict", "--workdir=run", f"--input={images}", "--config.predict.score=0.0"]

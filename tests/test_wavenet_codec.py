@@ -1,5 +1,6 @@
 """Pictures to files and back: the bits, the levels, and what becomes of broken files."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -107,6 +108,8 @@ def test_headers_name_what_is_wrong():
     ):
         with pytest.raises(BitstreamError, match=message):
             codec().decode(broken)
+    with pytest.raises(BitstreamError, match="flags 3 ask for what this program does not know"):
+        dataclasses.replace(container.read(data)[0], flags=3)
     with pytest.raises(BitstreamError, match="was written by model"):
         codec("channel").decode(data)
 
@@ -240,30 +243,31 @@ def test_commands(tmp_path, capsys):
 
     def run(*words):
         status = command.main(
-            [str(tmp_path / w) if "." in w and "/" not in w else w for w in words]
+            [str(tmp_path / w) if "." in w and w[0] != "-" and "/" not in w else w for w in words]
         )
         return status, capsys.readouterr()
 
     model = f"--model={tmp_path / 'm.npz'}"
-    assert run("encode", model, "a.png", "a.wmv", "--verify")[0] == 0
-    assert run("decode", model, "a.wmv", "b.png", f"--features={tmp_path / 'f.npz'}")[0] == 0
+    assert run("encode", model, "a.png", "a.wvmv", "--verify", "--quality=0.3")[0] == 0
+    assert run("encode", model, "a.png", "a.wvmv", "--verify")[0] == 0
+    assert run("decode", model, "a.wvmv", "b.png", f"--features={tmp_path / 'f.npz'}")[0] == 0
     np.testing.assert_array_equal(
         np.asarray(Image.open(tmp_path / "b.png")), codec().reconstruct(picture(), 1.0)
     )
     assert [x.shape for x in np.load(tmp_path / "f.npz").values()] == [(9, 11, 12), (9, 11, 20)]
-    status, said = run("info", "a.wmv", "--bits")
+    status, said = run("info", "a.wvmv", "--bits")
     assert status == 0 and "42x33, quality 1" in said.out and "substream 2" in said.out
-    assert "whole" in run("verify", model, "a.wmv")[1].out
-    (tmp_path / "cut.wmv").write_bytes((tmp_path / "a.wmv").read_bytes()[:-1])
+    assert "whole" in run("verify", model, "a.wvmv")[1].out
+    (tmp_path / "cut.wvmv").write_bytes((tmp_path / "a.wvmv").read_bytes()[:-1])
     with pytest.raises(SystemExit, match="1 of 1 files are broken"):
-        run("verify", model, "cut.wmv")
+        run("verify", model, "cut.wvmv")
     for words, message in {
-        ("decode", model, "cut.wmv", "c.png"): "cut off",
-        ("decode", model, "none.wmv", "c.png"): "none.wmv: No such file",
-        ("decode", model, "a.wmv", "c.gif"): "pictures are written as",
-        ("encode", model, "m.npz", "c.wmv"): "m.npz",
-        ("encode", f"--model={tmp_path / 'a.png'}", "a.png", "c.wmv"): "is no model of wavenet_mv",
-        ("encode", model, "a.png", "c.wmv", "--quality=3"): "quality=3.0 must be from 0 to 2",
+        ("decode", model, "cut.wvmv", "c.png"): "cut off",
+        ("decode", model, "none.wvmv", "c.png"): "none.wvmv: No such file",
+        ("decode", model, "a.wvmv", "c.gif"): "pictures are written as",
+        ("encode", model, "m.npz", "c.wvmv"): "m.npz",
+        ("encode", f"--model={tmp_path / 'a.png'}", "a.png", "c.wvmv"): "is no model of wavenet_mv",
+        ("encode", model, "a.png", "c.wvmv", "--quality=3"): "quality=3.0 must be from 0 to 2",
     }.items():
         status, said = run(*words)
         assert status == 1 and message in said.err, (words, said.err)

@@ -11,10 +11,9 @@ from jaxvision.baselines.compare import compare, mean_curve, points
 from jaxvision.baselines.measure import Results, checksum, measure, rate_of
 from jaxvision.baselines.report import bd_table, table
 from jaxvision.data.images import read_image
+from jaxvision.data.video import IMAGES, is_image
 from jaxvision.errors import one_line
 from jaxvision.metrics.rd_figures import rd_figure
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,9 +113,9 @@ def _images(folder: Path) -> dict[Path, str]:
     """The images of a folder with their checksums; all are read, so that a bad one is told now."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in folder.iterdir() if is_image(p))
     if not paths:
-        raise ValueError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
+        raise ValueError(f"{folder} holds no image ({' '.join(sorted(IMAGES))})")
     return {path: checksum(read_image(path)) for path in paths}
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxvision.data.images import read_image
 from jaxvision.data.pipeline import Row, shuffled
+from jaxvision.data.video import IMAGES, is_image
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 KEPT = 256  # decoded pictures, of which crops are taken again and again
 
 
@@ -45,9 +45,9 @@ def find_pictures(folder: Path) -> list[Path]:
     """The pictures below a folder, by name."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
+    found = sorted(p for p in folder.rglob("*") if is_image(p))
     if not found:
-        raise ValueError(f"{folder} holds no picture ({', '.join(ENDINGS)})")
+        raise ValueError(f"{folder} holds no picture ({' '.join(sorted(IMAGES))})")
     return found
 
 

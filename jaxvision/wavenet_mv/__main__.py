@@ -1,9 +1,9 @@
 """python -m jaxvision.wavenet_mv {encode,decode,info,verify}: pictures to files and back.
 
-encode --model=MODEL.npz PICTURE FILE.wmv [--quality=1 | --target-bpp=0.3 | --target-psnr=32]
-decode --model=MODEL.npz FILE.wmv PICTURE.png [--levels=2] [--features=FEATURES.npz]
-info   FILE.wmv [--bits]
-verify --model=MODEL.npz FILE.wmv … [--against=PICTURE]
+encode --model=MODEL.npz PICTURE FILE.wvmv [--quality=1 | --target-bpp=0.3 | --target-psnr=32]
+decode --model=MODEL.npz FILE.wvmv PICTURE.png [--levels=2] [--features=FEATURES.npz]
+info   FILE.wvmv [--bits]
+verify --model=MODEL.npz FILE.wvmv … [--against=PICTURE]
 """
 
 import argparse
@@ -97,7 +97,7 @@ def info(args) -> None:
     data = args.file.read_bytes()
     header, streams = container.read(data)
     pixels = header.height * header.width
-    coder = "tfc" if header.flags & container.TFC else "rans"
+    coder = header.coder
     print(f"{args.file}: {header.width}x{header.height}, quality {header.quality:g}, {coder}")
     print(
         f"model {header.model.hex()}, {len(data)} bytes, {8 * len(data) / pixels:.4f} bits a pixel"

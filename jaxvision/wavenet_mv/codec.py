@@ -86,15 +86,9 @@ class Codec:
 
     def encode(self, image: np.ndarray, quality: float, *, coder: str = "rans") -> bytes:
         """uint8 `[h w 3]` at a quality from 0 to the number of lambdas less one."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"image is {image.dtype} {image.shape}; it must be uint8 [h w 3]")
-        if not 0 <= quality <= self.qualities - 1:
-            raise ValueError(f"quality={quality} must be from 0 to {self.qualities - 1}")
         if coder not in CODERS:
             raise ValueError(f"coder={coder!r} is none of {CODERS}")
-        quality = round(container.QUALITY * quality) / container.QUALITY
-        padded = pad_to(jnp.asarray(image)[None], self.multiple)
-        symbols = [np.asarray(x, np.int32) for x in self._symbols(self.state, padded, _of(quality))]
+        symbols, quality = self._quantised(image, quality)
         streams = []
         for i, values in enumerate(symbols):
             index = self._rows(symbols[:i], i, values.shape)
@@ -138,9 +132,7 @@ class Codec:
         symbols: list[np.ndarray] = []
         for i, bits in enumerate(streams):
             index = self._rows(symbols, i, shapes[i])
-            values = _read(
-                bits, index, self.tables, "tfc" if header.flags & container.TFC else "rans"
-            )
+            values = _read(bits, index, self.tables, header.coder)
             if container.checksum(values) != header.checksums[i]:
                 raise BitstreamError(f"substream {i} is damaged: its checksum is wrong")
             symbols.append(values)
@@ -156,11 +148,20 @@ class Codec:
 
     def reconstruct(self, image: np.ndarray, quality: float) -> np.ndarray:
         """What a decoder would show of a picture's file, without the file."""
-        padded = pad_to(jnp.asarray(image)[None], self.multiple)
-        symbols = self._symbols(self.state, padded, _of(quality))
-        symbols = [np.asarray(x, np.int32) for x in symbols]
+        symbols, quality = self._quantised(image, quality)
         shown, _ = self._pictures(self.state, symbols, _of(quality))
         return np.asarray(shown)[0, : image.shape[0], : image.shape[1]]
+
+    def _quantised(self, image, quality):
+        """The symbols of a picture, and the quality as a header can hold it."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"image is {image.dtype} {image.shape}; it must be uint8 [h w 3]")
+        if not 0 <= quality <= self.qualities - 1:
+            raise ValueError(f"quality={quality} must be from 0 to {self.qualities - 1}")
+        quality = round(container.QUALITY * quality) / container.QUALITY
+        padded = pad_to(jnp.asarray(image)[None], self.multiple)
+        symbols = self._symbols(self.state, padded, _of(quality))
+        return [np.asarray(x, np.int32) for x in symbols], quality
 
     def _rows(self, known, i, shape):
         """Table rows of substream i."""

@@ -2,7 +2,7 @@
 
     4 bytes   "WVMV"
     byte      version, 1
-    byte      flags: 1 lossless, 2 coded in tensorflow-compression's format
+    byte      flags: 2, coded in tensorflow-compression's format
     8 bytes   beginning of the model's hash
     varint    height, width, quality (in 256ths)
     byte      substreams
@@ -23,7 +23,7 @@ from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.varint import read_varint, write_varint
 
 MAGIC, VERSION = b"WVMV", 1
-LOSSLESS, TFC = 1, 2
+TFC = 2  # a flag
 HASH = 8  # bytes of the model's
 LARGEST = 1 << 16  # of a side: what is longer is a broken header
 QUALITY = 256  # parts of a step between two qualities
@@ -39,7 +39,13 @@ class Header:
     lengths: tuple[int, ...]
     checksums: tuple[int, ...]
 
+    @property
+    def coder(self) -> str:
+        return "tfc" if self.flags & TFC else "rans"
+
     def __post_init__(self):
+        if self.flags & ~TFC:
+            raise BitstreamError(f"flags {self.flags} ask for what this program does not know")
         for name in ("height", "width"):
             if not 1 <= getattr(self, name) <= LARGEST:
                 raise BitstreamError(f"{name} {getattr(self, name)} is not from 1 to {LARGEST}")

@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 
 from jaxvision import config as configs
 from jaxvision.data.images import read_image
+from jaxvision.data.inputs import expand
 from jaxvision.data.pictures import CentreCrops, Crops, PicturesConfig, split_pictures
 from jaxvision.data.pipeline import batches
-from jaxvision.metrics.throughput import Throughput
+from jaxvision.data.video import is_image
 from jaxvision.spelling import nearest
 from jaxvision.stage import Eval, Experiment, Graft, Objective, Stage
 from jaxvision.wavenet_mv.codec import Codec
@@ -46,10 +47,14 @@ def build(config: ConfigDict) -> Experiment:
         output.mkdir(parents=True, exist_ok=True)
         codec.save(output / "model.npz")
         quality = (codec.qualities - 1) / 2
-        for path in inputs:
+        for path, relative in expand(inputs, without=output).items():
+            if not is_image(path):
+                raise ValueError(f"{path}: wavenet_mv codes pictures, no videos")
             image = read_image(path)
             written = codec.encode(image, quality)
-            (output / f"{path.name}.wmv").write_bytes(written)
+            target = output / relative.with_name(f"{relative.name}.wvmv")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(written)
             shown = codec.decode(written).image.astype(np.float64)
             error = max(((shown - image) ** 2).mean(), 1e-10)
             bpp = 8 * len(written) / (image.shape[0] * image.shape[1])
@@ -67,9 +72,6 @@ def _stage(name: str, config: ConfigDict, data: PicturesConfig, model: WavenetMv
     if cfg.best and cfg.best not in known:
         raise ValueError(f"stages.{name}.best: no metric {cfg.best!r}{nearest(cfg.best, known)}")
 
-    def reports(directory: Path):
-        return (Throughput({}), RateReport(lambdas, directory))
-
     return Stage(
         name=name,
         model=lambda rngs: WavenetMV(model, rngs=rngs),
@@ -83,7 +85,7 @@ def _stage(name: str, config: ConfigDict, data: PicturesConfig, model: WavenetMv
             "val": Eval(
                 split="val",
                 predict=lambda net, batch, rngs: rates(net, batch["image"]),
-                host=reports,
+                host=lambda directory: (RateReport(lambdas, directory),),
                 every=cfg.eval_every,
             )
         },

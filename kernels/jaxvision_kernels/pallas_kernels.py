@@ -4,6 +4,7 @@ They are written once for all of Pallas' backends: a `Program` of the backend re
 reduces, and holds states in a form of its own that adds and multiplies like an array.
 """
 
+import abc
 import math
 
 import jax
@@ -14,7 +15,7 @@ LOG2E = math.log2(math.e)
 TIMED = ("u", "delta", "z", "dy")  # what is read as a row of channels at each step
 
 
-class Program:
+class Program(abc.ABC):
     """A program's channels: rows `[p]` of them, and tiles, which are states `[p n]`.
 
     A backend's subclass says how they are read, written, multiplied and summed.
@@ -33,65 +34,74 @@ class Program:
         self.D = self.read_row("D") if "D" in refs else None
         self.fixed = {k: self.read_tile(k) for k in "BC" if k in refs and len(refs[k].shape) == 2}
 
+    @abc.abstractmethod
     def read_tile(self, name, *at):
-        raise NotImplementedError
+        """A tile of an array, at indices `at` of its leading axes, in float32."""
 
+    @abc.abstractmethod
     def write_tile(self, name, tile, *at, live=True):
-        raise NotImplementedError
+        """Writes a tile there, if the scalar `live` is."""
 
+    @abc.abstractmethod
     def read_row(self, name):
-        raise NotImplementedError
+        """A row of an array `[d]`, in float32."""
 
+    @abc.abstractmethod
     def write_row(self, name, row, *at, live=True):
-        raise NotImplementedError
+        """Writes a row, cast to the array's dtype, if live."""
 
+    @abc.abstractmethod
     def read_step(self, name, t, live):
         """The row of step t as it lies in memory, zeros unless live."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read_weight(self, name, t, live):
         """B or C of step t as it lies in memory, zeros unless live."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read_keep(self, t):
-        raise NotImplementedError
+        """Whether step t goes on from the one before: a scalar, 0 or 1."""
 
+    @abc.abstractmethod
     def as_weight(self, weight):
         """What `read_weight` returned in float32, in a form that multiplies a tile."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def zero_row(self):
-        raise NotImplementedError
+        """A row of zeros."""
 
+    @abc.abstractmethod
     def zeros(self):
         """A tile of zeros."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def column(self, row):
         """A row in a form that multiplies a tile."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def exp2(self, tile):
-        raise NotImplementedError
+        """2 to the power of each of a tile's numbers."""
 
+    @abc.abstractmethod
     def where(self, true, tile):
         """The tile where the scalar `true` is, else zeros."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def over_states(self, tile):
         """The row of a tile's sums over its states."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def put_share(self, name, k, share, x):
         """Takes a tile whose sum over channels is a part of B's or C's gradient at step x.
 
         `k` is its place among the steps that `finish_shares` then completes.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def finish_shares(self, first):
         """Completes what `put_share` took of the steps from the scan's `first`-th of all."""
 
+    @abc.abstractmethod
     def wait(self):
         """Until all threads of the program have written what they write."""
 

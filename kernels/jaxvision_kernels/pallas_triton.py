@@ -127,6 +127,9 @@ class TritonProgram(Program):
         ref = self.refs["d" + name].at[self.batch, self.block, x["t"]]
         plgpu.store(ref, jnp.sum(share, axis=0), mask=_all(x["live"]))
 
+    def finish_shares(self, first):
+        pass  # `put_share` has written them
+
     def wait(self):
         if not self.problem.options.interpret:
             plgpu.debug_barrier()
