@@ -19,16 +19,34 @@ EXACT = 1 << 24  # float32 holds every integer up to here
 def exact_conv(x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """Convolution of stride 1, zeros around: `x [b h w i]`, `weight [kh kw i o]`, odd sizes.
 
-    One matrix product for each of the kernel's places: library convolutions may go by Winograd or
-    Fourier transforms, whose intermediate values are not whole. Accumulates in float32.
+    On other platforms than CPUs one matrix product for each of the kernel's places: the libraries'
+    convolutions there may go by Winograd or Fourier transforms, whose intermediate values are not
+    whole. XLA's on CPUs adds products. Accumulates in float32.
     """
     if x.ndim != 4 or weight.ndim != 4 or x.shape[3] != weight.shape[2]:
         raise ValueError(f"x {x.shape}, weight {weight.shape} are not [b h w i], [kh kw i o]")
     if weight.shape[0] % 2 == 0 or weight.shape[1] % 2 == 0:
         raise ValueError(f"weight {weight.shape} has an even size")
+    out = lax.platform_dependent(x, weight, cpu=_convolution, default=_products)
+    return out if bias is None else out + bias.astype(jnp.float32)
+
+
+def _convolution(x, weight):
+    return lax.conv_general_dilated(
+        x,
+        weight.astype(x.dtype),
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+
+
+def _products(x, weight):
     (rows, columns), (height, width) = weight.shape[:2], x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)))
-    total = jnp.zeros((), jnp.float32) if bias is None else bias.astype(jnp.float32)
+    total = jnp.zeros((), jnp.float32)
     for i in range(rows):
         for j in range(columns):
             total = total + lax.dot_general(

@@ -6,17 +6,21 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
-from jaxvision.wavenet_mv.wavelet import Bands, conv
+from jaxvision.entropy import exact
+from jaxvision.wavenet_mv.wavelet import CORRECTION, HIGH, LOW, Bands
+from jaxvision.wavenet_mv.whole import WEIGHTS, WholeConv, softmax, whole
 
 BRANCHES = 4
+_SHIFT = 7  # bits that WEIGHTS takes
 
 
 class AdaMixNet(nnx.Module):
     """`[b h w c] -> [b h w out]`: of `BRANCHES` 3×3 filters, each on its own share of the channels,
     a sum by weights that a softmax takes from all of them, position by position; then 1×1.
 
-    c is the seed's 4C'; a branch has c / 8 features, the seed's C'/2. The last layer starts at
-    zero, for what it adds to.
+    c is the seed's 4C'; a branch has c / 8 features, the seed's C'/2. Whole numbers throughout
+    (`whole.py`): `bits` are those of each input channel, with `whole`. The last layer starts at
+    `gain` times its usual size: 0 for what it adds to.
     """
 
     def __init__(
@@ -24,24 +28,28 @@ class AdaMixNet(nnx.Module):
         channels: int,
         out: int,
         *,
+        bits: int | tuple[int, ...],
         features: int | None = None,
-        zero: bool = True,
+        gain: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        if channels % BRANCHES:
-            raise ValueError(f"AdaMixNet: {channels} channels do not split in {BRANCHES} branches")
+        self.padding = -channels % BRANCHES
+        channels += self.padding
         features = max(1, channels // 8) if features is None else features
         share = channels // BRANCHES
-        self.branches = nnx.List([conv(share, features, 3, rngs=rngs) for _ in range(BRANCHES)])
-        self.attention = conv(channels, 64, 3, rngs=rngs)
-        self.logits = conv(64, BRANCHES, 1, rngs=rngs)
-        self.out = conv(features, out, 1, zero=zero, rngs=rngs)
+        self.bits = bits
+        self.branches = nnx.List([WholeConv(share, features, 3, rngs=rngs) for _ in range(BRANCHES)])
+        self.attention = WholeConv(channels, 64, 3, rngs=rngs)
+        self.logits = WholeConv(64, BRANCHES, 1, rngs=rngs)
+        self.out = WholeConv(features, out, 1, gain=gain, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        x = jnp.pad(whole(x, self.bits), [(0, 0)] * 3 + [(0, self.padding)])
         shares = jnp.split(x, BRANCHES, axis=-1)
-        filtered = [nnx.relu(f(s)) for f, s in zip(self.branches, shares, strict=True)]
-        weights = nnx.softmax(self.logits(nnx.relu(self.attention(x))))
-        return self.out(jnp.einsum("bhwnf,bhwn->bhwf", jnp.stack(filtered, axis=-2), weights))
+        filtered = [f(s) for f, s in zip(self.branches, shares, strict=True)]
+        weights = softmax(self.logits(self.attention(x), low=-128))
+        mixed = sum(f * weights[..., i : i + 1] for i, f in enumerate(filtered))
+        return self.out.value(exact.rescale(mixed, _SHIFT, low=0, high=WEIGHTS))
 
 
 def to_grid(band: jax.Array, factor: int) -> jax.Array:
@@ -54,83 +62,80 @@ def from_grid(x: jax.Array, factor: int) -> jax.Array:
     return rearrange(x, "b h w (i j c) -> b (h i) (w j) c", i=factor, j=factor)
 
 
-def group_sizes(channels: int, levels: int) -> list[int]:
-    """Numbers on the coarsest grid: the lowest band with the coarsest level's, then each finer."""
-    return [4 * channels, *(3 * channels * 4**i for i in range(1, levels))]
+def kept_bands(channels: int, levels: int, latents: int) -> list[int]:
+    """Which of the finest level's LH HL HH of each colour `latents` have room for.
 
-
-def kept_channels(channels: int, levels: int, latents: int) -> list[np.ndarray]:
-    """Which of each group's channels an untrained mixer keeps, so that `latents` hold the most.
-
-    Coarse groups whole; of the finest the luminance first, then the other colours, LH and HL
-    before HH.
+    Coarser levels are kept whole; of the finest the luminance first, then the other colours, LH
+    and HL before HH.
     """
-    sizes = group_sizes(channels, levels)
-    left = latents - sum(sizes[:-1])
-    if left < 1:
-        raise ValueError(
-            f"{latents} latents do not hold the {sum(sizes[:-1])} numbers of the coarser levels; "
-            "take more latents or fewer levels"
-        )
-    place = np.arange(sizes[-1])
-    colour, band = place % channels, place // channels % 3
-    if levels == 1:  # the lowest band is in this group, before the three
-        band = place // channels % 4 - 1
-    order = np.lexsort((place, band == 2, colour))
-    finest = np.sort(order[: min(left, sizes[-1])])
-    return [*map(np.arange, sizes[:-1]), finest]
+    coarse = channels + sum(3 * channels * 4**i for i in range(levels - 1))
+    each = 4 ** (levels - 1)
+    room, over = divmod(latents - coarse, each)
+    if over or not 1 <= room <= 3 * channels:
+        fits = [coarse + each * k for k in range(1, 3 * channels + 1)]
+        raise ValueError(f"compressor.latents={latents} is none of {fits}, which the levels leave")
+    place = np.arange(3 * channels)
+    order = np.lexsort((place, place // channels == 2, place % channels))
+    return sorted(order[:room].tolist())
 
 
 class Mixer(nnx.Module):
-    """Bands <-> latents `[b h w k]` a group, on the grid of the coarsest level.
+    """Bands <-> latents: `Bands` again, of which the finest may be fewer.
 
-    Both ways a fixed choice of channels, to which AdaMixNets add: an untrained mixer is that
-    choice, and loses only what there is no room for. The way back takes for a level's bands its
-    own latents and coarser ones alone, so that a prefix of the groups gives a smaller picture.
+    Both ways a fixed choice of bands, to which AdaMixNets add what they see on the coarsest grid:
+    an untrained mixer is that choice, and loses only what there is no room for. The way back takes
+    for a level's bands its own latents and coarser ones alone, so that a prefix gives a smaller
+    picture.
     """
 
     def __init__(self, channels: int, levels: int, latents: int, *, rngs: nnx.Rngs):
-        self.levels = levels
-        self.kept = tuple(map(tuple, kept_channels(channels, levels, latents)))
-        self.bands = tuple(group_sizes(channels, levels))
-        total = sum(self.bands)
-        self.sizes = tuple(map(len, self.kept))
-        self.analysis = AdaMixNet(total, sum(self.sizes), rngs=rngs)
+        self.kept = tuple(kept_bands(channels, levels, latents))
+        self.bands = (channels, *[3 * channels] * levels)
+        self.sizes = (*self.bands[:-1], len(self.kept))
+        scales = [1, *[4**i for i in range(levels)]]
+        whole, kept = ([n * s for n, s in zip(x, scales, strict=True)] for x in (self.bands, self.sizes))
+        bits = lambda numbers: (LOW,) * channels + (HIGH,) * (sum(numbers) - channels)
+        self.analysis = AdaMixNet(sum(whole), sum(kept), bits=bits(whole), rngs=rngs)
+        known = np.cumsum(kept)[1:].tolist()
+        added = [whole[0] + whole[1], *whole[2:]]
         self.synthesis = nnx.List(
             [
-                AdaMixNet(_up(known), bands, features=32, rngs=rngs)
-                for known, bands in zip(np.cumsum(self.sizes).tolist(), self.bands, strict=True)
+                AdaMixNet(n, out, bits=bits([n]), features=32, rngs=rngs)
+                for n, out in zip(known, added, strict=True)
             ]
         )
 
-    def forward(self, bands: Bands) -> list[jax.Array]:
-        groups = self._groups(bands)
-        more = self.analysis(jnp.concatenate(groups, axis=-1))
-        more = jnp.split(more, np.cumsum(self.sizes)[:-1].tolist(), axis=-1)
-        kept = [x[..., list(k)] for x, k in zip(groups, self.kept, strict=True)]
-        return [x + y for x, y in zip(kept, more, strict=True)]
+    def forward(self, bands: Bands) -> Bands:
+        more = CORRECTION * self.analysis(joined(bands))
+        kept = [*bands[:-1], bands[-1][..., list(self.kept)]]
+        return [x + y for x, y in zip(kept, parted(more, self.sizes), strict=True)]
 
-    def inverse(self, latents: list[jax.Array]) -> Bands:
-        """The bands of as many levels as there are groups of latents."""
+    def inverse(self, latents: Bands, rounded=lambda x: x) -> Bands:
+        """The bands of as many levels as there are latents for."""
+        if len(latents) == 1:
+            return latents
         bands: Bands = []
-        for i, x in enumerate(latents):
-            known = jnp.concatenate(latents[: i + 1], axis=-1)
-            known = jnp.pad(known, [(0, 0)] * 3 + [(0, _up(known.shape[-1]) - known.shape[-1])])
-            group = jnp.zeros((*x.shape[:-1], self.bands[i]), x.dtype)
-            group = group.at[..., np.array(self.kept[i])].set(x) + self.synthesis[i](known)
+        for i, net in enumerate(self.synthesis[: len(latents) - 1]):
+            own = latents[i + 1]
+            more = rounded(CORRECTION * net(joined(latents[: i + 2])))
             if i == 0:
-                channels = self.bands[0] // 4
-                bands += [group[..., :channels], group[..., channels:]]
-            else:
-                bands.append(from_grid(group, 2**i))
+                low, more = jnp.split(more, [self.bands[0]], axis=-1)
+                bands.append(latents[0] + low)
+            more = from_grid(more, 2**i)
+            if own.shape[-1] < more.shape[-1]:
+                whole = jnp.zeros_like(more)
+                own = whole.at[..., np.array(self.kept)].set(own)
+            bands.append(own + more)
         return bands
 
-    def _groups(self, bands: Bands) -> list[jax.Array]:
-        low, coarsest, *finer = bands
-        first = jnp.concatenate([low, coarsest], axis=-1)
-        return [first, *(to_grid(x, 2**i) for i, x in enumerate(finer, start=1))]
+
+def joined(bands: Bands) -> jax.Array:
+    """All bands on the coarsest grid, `[b h w k]`."""
+    return jnp.concatenate([bands[0], *(to_grid(x, 2**i) for i, x in enumerate(bands[1:]))], -1)
 
 
-def _up(channels: int) -> int:
-    """The next number that splits among the branches."""
-    return -(-channels // BRANCHES) * BRANCHES
+def parted(x: jax.Array, sizes: tuple[int, ...]) -> Bands:
+    """The inverse of `joined`, for bands of `sizes` channels."""
+    numbers = [sizes[0], *(n * 4**i for i, n in enumerate(sizes[1:]))]
+    low, *highs = jnp.split(x, np.cumsum(numbers)[:-1].tolist(), axis=-1)
+    return [low, *(from_grid(h, 2**i) for i, h in enumerate(highs))]

@@ -1,6 +1,7 @@
 """CompressorVNVC: latents to whole numbers, and the probabilities that their coder needs."""
 
 import dataclasses
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -10,25 +11,31 @@ from flax import nnx
 
 from jaxvision.entropy import gaussian
 from jaxvision.entropy.exact import round_through
-from jaxvision.wavenet_mv.scales import LEVELS, MOST, ScaleNet, scale_of, seen
-from jaxvision.wavenet_mv.wavelet import conv
+from jaxvision.wavenet_mv import lifting, steps
+from jaxvision.wavenet_mv.contexts import START, Context, board, index_of, scale_of, seen
+from jaxvision.wavenet_mv.wavelet import Bands, conv
+from jaxvision.wavenet_mv.whole import MOST, on_grid
 
 LAMBDAS = (256, 512, 1024)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompressorConfig:
-    """`lambdas` are the qualities of one model: one, or several with gain units between them.
+    """`lambdas` are the qualities of one model: one, or several with steps between them.
 
-    `sigma="channel"` has one learned scale a channel, the seed's; `"hyper"` has side information
-    `[b h/4 w/4 hyper]` and, for finer groups, the coarser ones that are decoded already.
+    The lowest of the `latents` goes through `deeper` more levels of the linear wavelet.
+    `sigma="channel"` has one learned scale a channel, the seed's; `"hyper"` has side information of
+    `hyper` channels on the coarsest grid, and what is decoded already. Numbers smaller than
+    `dead_zone` steps become 0, others are rounded.
     """
 
     latents: int = 128
+    deeper: int = 2
     lambdas: tuple[int, ...] = LAMBDAS
     sigma: Literal["hyper", "channel"] = "hyper"
     hyper: int = 16
-    width: int = 64  # of the scale networks
+    width: int = 32  # of the networks of scales
+    dead_zone: float = 0.6
 
     def __post_init__(self):
         if self.sigma not in ("hyper", "channel"):
@@ -37,150 +44,219 @@ class CompressorConfig:
             raise ValueError(f"compressor.lambdas={self.lambdas} must rise")
         if self.lambdas[0] <= 0:
             raise ValueError(f"compressor.lambdas={self.lambdas} must be above 0")
+        if not 0.5 <= self.dead_zone < 1:
+            raise ValueError(f"compressor.dead_zone={self.dead_zone} must be from 0.5 to below 1")
+        if self.deeper < 0:
+            raise ValueError(f"compressor.deeper={self.deeper} must be at least 0")
         for name in ("latents", "hyper", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"compressor.{name}={getattr(self, name)} must be at least 1")
 
 
 class Coded(NamedTuple):
-    """Decoded latents, and bits by group `[b]`: side information first."""
+    """Decoded latents, and bits `[b]`: of the side information if there is any, then by plane."""
 
-    latents: list[jax.Array]
+    latents: Bands
     bits: list[jax.Array]
 
 
 class Compressor(nnx.Module):
-    """Latents by group `[b h w k]` <-> whole numbers; and the bits that these take."""
+    """Latents <-> planes of whole numbers, coarse to fine, each on twice the grid of the one before.
 
-    def __init__(self, sizes: tuple[int, ...], cfg: CompressorConfig, *, rngs: nnx.Rngs):
-        self.cfg, self.sizes = cfg, sizes
-        total = sum(sizes)
-        self.gains = nnx.Param(jnp.stack([jnp.full((total,), first_gain(x)) for x in cfg.lambdas]))
+    The coarsest plane has the lowest band and its level's, the others one level's. `sizes` are the
+    latents' channels.
+    """
+
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        cfg: CompressorConfig,
+        *,
+        wavelet: lifting.Wavelet,
+        kept: tuple[int, ...] | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.cfg, self.wavelet, self.sizes = cfg, wavelet, sizes
+        low, *highs = sizes
+        self.deeper = cfg.deeper if highs else 0
+        highs = [3 * low] * self.deeper + highs
+        self.planes = (low + highs[0], *highs[1:]) if highs else (low,)
+        self.coarser = 1 if highs else 4  # the side information's grid, beside the coarsest plane's
+        norms = _norms(wavelet, low, len(highs), kept) if highs else np.ones(low)
+        self.steps = nnx.Param(steps.first(np.asarray(cfg.lambdas), norms))
         if cfg.sigma == "channel":
-            self.channel_index = nnx.Param(jnp.full((total,), 20.0))
+            self.channel_index = nnx.Param(jnp.full((sum(self.planes),), START))
             return
-        self.analysis1 = conv(total, 64, 3, rngs=rngs)
-        self.analysis2 = nnx.Conv(64, 64, (3, 3), strides=2, rngs=rngs)
-        self.analysis3 = nnx.Conv(64, cfg.hyper, (3, 3), strides=2, rngs=rngs)
-        self.hyper_index = nnx.Param(jnp.full((cfg.hyper,), 30.0))
-        known = [cfg.hyper + sum(sizes[:i]) for i in range(len(sizes))]
-        nets = [
-            ScaleNet(k, n, width=cfg.width, start=20, rngs=rngs)
-            for k, n in zip(known, sizes, strict=True)
-        ]
-        self.scales = nnx.List(nets)
+        self.analysis1 = conv(sum(self.planes), 64, 3, rngs=rngs)
+        self.analysis2 = conv(64, cfg.hyper, 3, rngs=rngs)
+        self.side_index = nnx.Param(jnp.full((cfg.hyper,), START))
+        known = [cfg.hyper, *(cfg.width + n for n in self.planes[:-1])]
+        self.contexts = nnx.List(
+            [
+                Context(k, n, width=cfg.width, enlarged=i > 0, rngs=rngs)
+                for i, (k, n) in enumerate(zip(known, self.planes, strict=True))
+            ]
+        )
 
-    def gain(self, quality: jax.Array) -> list[jax.Array]:
-        """Steps per unit of each group's channels at qualities `[b]` in 0 … len(lambdas) - 1.
+    def train(self, latents: Bands, quality: jax.Array, key: jax.Array) -> Coded:
+        """Rounded, with gradients: of the bits to the latents by noise in place of rounding."""
+        sizes = self._steps(quality)
+        planes = [x / s for x, s in zip(self.split(latents), sizes, strict=True)]
+        symbols = [self._rounded(x) for x in planes]
+        side, noise = self._noise(planes, key)
+        known, bits = self._side(planes, side)
+        for i, (x, y) in enumerate(zip(planes, symbols, strict=True)):
+            index, known = self._both(i, known, y)
+            scale = scale_of(index)
+            hard = gaussian.bits(gaussian.likelihood(y, scale))
+            soft = gaussian.likelihood(x + noise[i], jax.lax.stop_gradient(scale))
+            soft = gaussian.bits(soft)
+            bits.append(_sum(hard + soft - jax.lax.stop_gradient(soft)))
+        through = [x + jax.lax.stop_gradient(y - x) for x, y in zip(planes, symbols, strict=True)]
+        return Coded(self.join([x * s for x, s in zip(through, sizes, strict=True)]), bits)
 
-        Between two qualities the gains' logarithms are interpolated (Cui et al. 2021, eq. 7).
-        """
-        last = len(self.cfg.lambdas) - 1
-        at = jnp.clip(quality, 0, last)
-        low = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, max(last - 1, 0))
-        part = (at - low)[:, None]
-        high = jnp.minimum(low + 1, last)
-        logs = (1 - part) * self.gains[low] + part * self.gains[high]
-        gains = jnp.exp(logs)[:, None, None]
-        return jnp.split(gains, np.cumsum(self.sizes)[:-1].tolist(), axis=-1)
-
-    def train(self, latents: list[jax.Array], quality: jax.Array, key: jax.Array) -> Coded:
-        """Noise for rounding in what is decoded and in its bits; rounded in what is known of it."""
-        keys = jax.random.split(key, len(latents) + 1)
-        gains = self.gain(quality)
-        steps = [x * g for x, g in zip(latents, gains, strict=True)]
-        known, bits = self._side(steps, keys[-1])
-        decoded = []
-        for i, (x, g) in enumerate(zip(steps, gains, strict=True)):
-            noisy = gaussian.noisy(x, keys[i])
-            scale = scale_of(self._index(i, known, x.shape))
-            bits.append(_sum(gaussian.bits(gaussian.likelihood(noisy, scale))))
-            decoded.append(noisy / g)
-            known = _add(known, jax.lax.stop_gradient(jnp.round(x)))
-        return Coded(decoded, bits)
-
-    def symbols(self, latents: list[jax.Array], quality: jax.Array) -> list[jax.Array]:
+    def symbols(self, latents: Bands, quality: jax.Array) -> list[jax.Array]:
         """The whole numbers to be coded, float32: side information first if there is any."""
-        steps = [x * g for x, g in zip(latents, self.gain(quality), strict=True)]
-        side = [] if self.cfg.sigma == "channel" else [jnp.round(self._hyper(steps))]
-        return side + [jnp.round(x) for x in steps]
+        planes = self.split(latents)
+        planes = [x / s for x, s in zip(planes, self._steps(quality), strict=True)]
+        side = [] if self.cfg.sigma == "channel" else [jnp.round(self._hyper(planes))]
+        return side + list(map(self._rounded, planes))
 
-    def latents(self, symbols: list[jax.Array], quality: jax.Array) -> list[jax.Array]:
-        """What `symbols` without the side information stand for; a prefix of the groups will do."""
-        return [x / g for x, g in zip(symbols, self.gain(quality), strict=False)]
+    def latents(self, planes: list[jax.Array], quality: jax.Array) -> Bands:
+        """What whole numbers stand for; without the finest planes, the coarser latents."""
+        sizes = self._steps(quality)
+        return self.join([x * s for x, s in zip(planes, sizes, strict=False)])
 
-    def side_index(self, shape: tuple[int, ...]) -> jax.Array:
-        """Table rows of the side information, int32."""
-        return jnp.broadcast_to(_whole(self.hyper_index[...]).astype(jnp.int32), shape)
-
-    def index(self, known: list[jax.Array], shape: tuple[int, ...]) -> jax.Array:
-        """Table rows of the group after those `known` (side information first), int32 `shape`."""
-        joined = None
-        for i, x in enumerate(known):
-            joined = _spread(x, shape) if i == 0 else _add(joined, x)
-        i = len(known) - (self.cfg.sigma == "hyper")
+    def indexes(self, symbols: list[jax.Array]) -> list[jax.Array]:
+        """Rows of the tables for all `symbols` of a picture, int32."""
         if self.cfg.sigma == "channel":
-            joined = None
-        return self._index(i, joined, shape).astype(jnp.int32)
+            return [self.first_index(i, None, x.shape)[1] for i, x in enumerate(symbols)]
+        side, *planes = symbols
+        found, known = [self.index_of_side(side.shape)], self.start(side)
+        for i, x in enumerate(planes):
+            index, known = self._both(i, known, x)
+            found.append(index.astype(jnp.int32))
+        return found
+
+    def index_of_side(self, shape: tuple[int, ...]) -> jax.Array:
+        """Rows for the side information, int32."""
+        return jnp.broadcast_to(index_of(self.side_index[...]).astype(jnp.int32), shape)
+
+    def start(self, side: jax.Array) -> jax.Array:
+        """What the coarsest plane's context knows: the side information, from 0."""
+        z = jnp.clip(side + (MOST + 1) // 2, 0, MOST)
+        for axis in (1, 2):
+            z = jnp.repeat(z, self.coarser, axis=axis)
+        return z
+
+    def first_index(self, i: int, known, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+        """Features of plane i, and rows int32 for its first pass."""
+        if self.cfg.sigma == "channel":
+            first = sum(self.planes[:i])
+            index = index_of(self.channel_index[first : first + self.planes[i]])
+            return known, jnp.broadcast_to(index, shape).astype(jnp.int32)
+        features = self.contexts[i].features(known)
+        return features, self.contexts[i].first_index(features).astype(jnp.int32)
+
+    def second_index(self, i: int, features, symbols: jax.Array) -> jax.Array:
+        """Rows int32 for the second pass, of which `symbols` need only have the first."""
+        if self.cfg.sigma == "channel":
+            return self.first_index(i, None, symbols.shape)[1]
+        return self.contexts[i].second_index(features, symbols).astype(jnp.int32)
+
+    def onward(self, features, symbols: jax.Array):
+        """What the next plane's context knows of this one's."""
+        if self.cfg.sigma == "channel":
+            return None
+        return jnp.concatenate([features, seen(symbols)], axis=-1)
 
     def bits(self, symbols: list[jax.Array]) -> list[jax.Array]:
         """Bits `[b]` of each of the `symbols` by the scales that a file's tables are made from."""
-        bits = []
-        for i, x in enumerate(symbols):
-            side = i == 0 and self.cfg.sigma == "hyper"
-            rows = self.side_index(x.shape) if side else self.index(symbols[:i], x.shape)
-            bits.append(_sum(gaussian.bits(gaussian.likelihood(x, scale_of(rows)))))
-        return bits
+        return [
+            _sum(gaussian.bits(gaussian.likelihood(x, scale_of(rows))))
+            for x, rows in zip(symbols, self.indexes(symbols), strict=True)
+        ]
 
-    def check(self) -> float:
-        """Raises ValueError if another machine might find other indexes."""
-        return max(net.check() for net in self.scales) if self.cfg.sigma == "hyper" else 0.0
+    def split(self, latents: Bands) -> list[jax.Array]:
+        """Latents -> planes."""
+        low, *highs = latents
+        if not highs:
+            return [low]
+        for _ in range(self.deeper):
+            low, high = lifting.forward(low, self.wavelet)
+            highs.insert(0, high)
+        return [jnp.concatenate([low, highs[0]], axis=-1), *highs[1:]]
 
-    def _index(self, i, known, shape):
+    def join(self, planes: list[jax.Array]) -> Bands:
+        """The inverse of `split`, on the grid; without the finest planes, the coarser latents."""
+        planes = list(map(on_grid, planes))
+        if len(self.sizes) == 1:
+            return planes
+        channels = self.sizes[0]
+        low, highs = planes[0][..., :channels], [planes[0][..., channels:], *planes[1:]]
+        for high in highs[: self.deeper]:
+            low = lifting.inverse(low, high, self.wavelet, rounded=on_grid)
+        return [low, *highs[self.deeper :]]
+
+    def _steps(self, quality):
+        each = steps.at(self.steps[...], quality)[:, None, None]
+        return jnp.split(each, np.cumsum(self.planes)[:-1].tolist(), axis=-1)
+
+    def _rounded(self, x):
+        small = abs(x) < self.cfg.dead_zone
+        return jax.lax.stop_gradient(jnp.where(small, 0, jnp.round(x)))
+
+    def _both(self, i, known, symbols):
+        """Whole indexes of a plane, differentiable, and what the next one knows."""
         if self.cfg.sigma == "channel":
-            first = sum(self.sizes[:i])
-            index = self.channel_index[first : first + self.sizes[i]]
-            return jnp.broadcast_to(_whole(index), shape)
-        return self.scales[i](known)
+            first = sum(self.planes[:i])
+            index = index_of(self.channel_index[first : first + self.planes[i]])
+            return jnp.broadcast_to(index, symbols.shape), None
+        context = self.contexts[i]
+        features = context.features(known)
+        first = context.first_index(features)
+        second = context.second_index(features, symbols)
+        index = jnp.where(board(symbols.shape), first, second)
+        return index, self.onward(features, symbols)
 
-    def _hyper(self, steps):
-        x = jnp.log1p(abs(jnp.concatenate(steps, axis=-1)))
-        x = nnx.relu(self.analysis2(nnx.relu(self.analysis1(x))))
-        return self.analysis3(x)
+    def _hyper(self, planes):
+        height, width = (-(-n // self.coarser) for n in planes[0].shape[1:3])
+        pooled = []
+        for x in planes:
+            x = jnp.log1p(abs(x))
+            pads = [(0, -n % m) for n, m in zip(x.shape[1:3], (height, width), strict=True)]
+            x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
+            shape = (x.shape[0], height, x.shape[1] // height, width, -1, x.shape[3])
+            pooled.append(x.reshape(shape).mean((2, 4)))
+        x = jnp.concatenate(pooled, axis=-1)
+        return self.analysis2(nnx.relu(self.analysis1(x)))
 
-    def _side(self, steps, key):
+    def _side(self, planes, noise):
         if self.cfg.sigma == "channel":
             return None, []
-        z = self._hyper(steps)
-        noisy = gaussian.noisy(z, key)
-        scale = scale_of(_whole(self.hyper_index[...]))
-        bits = _sum(gaussian.bits(gaussian.likelihood(noisy, scale)))
-        return _spread(round_through(z), steps[0].shape), [bits]
+        z = self._hyper(planes)
+        scale = scale_of(index_of(self.side_index[...]))
+        bits = _sum(gaussian.bits(gaussian.likelihood(z + noise, scale)))
+        return self.start(round_through(z)), [bits]
+
+    def _noise(self, planes, key):
+        """Of a step's width, for the side information and each plane; drawn at once."""
+        first = planes[0].shape
+        side = [-(-n // self.coarser) for n in first[1:3]]
+        shapes = [(first[0], *side, self.cfg.hyper), *(x.shape for x in planes)]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        drawn = jax.random.uniform(key, (int(ends[-1]),), minval=-0.5, maxval=0.5)
+        parts = jnp.split(drawn, ends[:-1].tolist())
+        side, *rest = (x.reshape(shape) for x, shape in zip(parts, shapes, strict=True))
+        return side, rest
 
 
-def first_gain(weight: float) -> float:
-    """The logarithm of steps per unit at which an orthonormal transform is best at high rates.
-
-    `weight MSE + bits a pixel`, MSE over three colours: a step Δ costs `weight Δ² / 36` and saves
-    log2 Δ bits a number, so `Δ² = 18 / (weight ln 2)`.
-    """
-    return -0.5 * float(np.log(18 / (weight * np.log(2))))
-
-
-def _whole(index):
-    return round_through(jnp.clip(index, 0, LEVELS - 1))
-
-
-def _add(known, decoded):
-    return None if known is None else jnp.concatenate([known, seen(decoded)], axis=-1)
-
-
-def _spread(z, shape):
-    """`[b h/4 w/4 c] -> [b h w c]`: side information at every latent's place, from 0."""
-    z = jnp.clip(z + (MOST + 1) // 2, 0, MOST)
-    for axis in (1, 2):
-        z = jnp.repeat(z, 4, axis=axis)
-    return z[:, : shape[1], : shape[2]]
+def _norms(wavelet, channels, levels, kept):
+    """Of all planes' channels: how much a unit of each changes a picture."""
+    found = [np.repeat(x, channels) for x in lifting.norms(wavelet, levels)]
+    if kept is not None:
+        found[-1] = found[-1][list(kept)]
+    return np.concatenate(found)
 
 
 def _sum(bits):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.wavenet_mv.adamix import AdaMixNet, Mixer
+from jaxvision.wavenet_mv.adamix import AdaMixNet, Mixer, joined, kept_bands
 from jaxvision.wavenet_mv.compressor import Compressor, CompressorConfig
 from jaxvision.wavenet_mv.wavelet import (
     Bands,
@@ -15,6 +15,7 @@ from jaxvision.wavenet_mv.wavelet import (
     WaveletConfig,
     WaveletTransformCNN,
 )
+from jaxvision.wavenet_mv.whole import on_grid
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,11 +24,8 @@ class WavenetMvConfig:
     compressor: CompressorConfig = CompressorConfig()
 
     def __post_init__(self):
-        if self.wavelet.mode == "literal" and self.compressor.latents % 4:
-            raise ValueError(
-                f"compressor.latents={self.compressor.latents} must be a multiple of 4 where "
-                "wavelet.mode='literal'"
-            )
+        if self.wavelet.mode == "lifting":
+            kept_bands(self.wavelet.channels, self.wavelet.levels, self.compressor.latents)
 
 
 class Output(NamedTuple):
@@ -35,7 +33,7 @@ class Output(NamedTuple):
 
     image: jax.Array
     bpp: jax.Array
-    latents: list[jax.Array]
+    latents: Bands
 
 
 class WavenetMV(nnx.Module):
@@ -47,34 +45,45 @@ class WavenetMV(nnx.Module):
         if wavelet.mode == "literal":
             self.wavelet = LiteralWaveletTransformCNN(wavelet, rngs=rngs)
             self.mixer = LiteralMixer(wavelet.channels, latents, rngs=rngs)
+            kept = None
         else:
             self.wavelet = WaveletTransformCNN(wavelet, rngs=rngs)
             self.mixer = Mixer(wavelet.channels, wavelet.levels, latents, rngs=rngs)
-        self.compressor = Compressor(self.mixer.sizes, cfg.compressor, rngs=rngs)
+            kept = self.mixer.kept
+        self.compressor = Compressor(
+            self.mixer.sizes, cfg.compressor, wavelet=wavelet.wavelet, kept=kept, rngs=rngs
+        )
 
     @property
     def multiple(self) -> int:
-        return 1 if self.cfg.wavelet.mode == "literal" else 2**self.cfg.wavelet.levels
+        literal = self.cfg.wavelet.mode == "literal"
+        return 4 if literal else 2 ** (self.cfg.wavelet.levels + self.cfg.compressor.deeper)
 
-    def analyse(self, image: jax.Array) -> list[jax.Array]:
+    def analyse(self, image: jax.Array) -> Bands:
+        """Pictures -> latents, coarse to fine."""
         return self.mixer.forward(self.wavelet.forward(image))
 
-    def synthesise(self, latents: list[jax.Array]) -> jax.Array:
-        """A picture, not clipped; of fewer groups a smaller one."""
+    def synthesise(self, latents: Bands) -> jax.Array:
+        """A picture, not clipped; of fewer latents a smaller one."""
         return self.wavelet.inverse(self.mixer.inverse(latents))
 
+    def pixels(self, latents: Bands) -> jax.Array:
+        """uint8 `[b h w 3]`, the same on every machine (in the literal form only nearly)."""
+        if self.cfg.wavelet.mode == "literal":
+            return jnp.round(255 * jnp.clip(self.synthesise(latents), 0, 1)).astype(jnp.uint8)
+        return self.wavelet.pixels(self.mixer.inverse(latents, on_grid))
+
+    def features(self, latents: Bands) -> jax.Array:
+        """What heads read: all latents on the coarsest grid, `[b h/8 w/8 latents]`."""
+        return latents[0] if len(latents) == 1 else joined(latents)
+
     def train_step(self, image: jax.Array, quality: jax.Array, key: jax.Array) -> Output:
-        """With noise in place of rounding; `quality` `[b]` in 0 … len(lambdas) - 1."""
+        """`quality` `[b]` in 0 … len(lambdas) - 1."""
         coded = self.compressor.train(self.analyse(image), quality, key)
         pixels = image.shape[1] * image.shape[2]
         return Output(self.synthesise(coded.latents), sum(coded.bits) / pixels, coded.latents)
 
-    def reconstruct(self, image: jax.Array, quality: jax.Array) -> jax.Array:
-        """The picture that a decoder would have, without the file between."""
-        symbols = self.compressor.symbols(self.analyse(image), quality)
-        return self.synthesise(self.decoded(symbols, quality))
-
-    def decoded(self, symbols: list[jax.Array], quality: jax.Array) -> list[jax.Array]:
+    def decoded(self, symbols: list[jax.Array], quality: jax.Array) -> Bands:
         """Latents of the symbols, side information included."""
         side = self.cfg.compressor.sigma == "hyper"
         return self.compressor.latents(symbols[side:], quality)
@@ -85,11 +94,11 @@ class LiteralMixer(nnx.Module):
 
     def __init__(self, channels: int, latents: int, *, rngs: nnx.Rngs):
         self.channels, self.sizes = channels, (latents,)
-        self.analysis = AdaMixNet(4 * channels, latents, zero=False, rngs=rngs)
-        self.synthesis = AdaMixNet(latents, 4 * channels, zero=False, rngs=rngs)
+        self.analysis = AdaMixNet(4 * channels, latents, bits=5, gain=1.0, rngs=rngs)
+        self.synthesis = AdaMixNet(latents, 4 * channels, bits=5, gain=1.0, rngs=rngs)
 
-    def forward(self, bands: Bands) -> list[jax.Array]:
+    def forward(self, bands: Bands) -> Bands:
         return [self.analysis(jnp.concatenate(bands, axis=-1))]
 
-    def inverse(self, latents: list[jax.Array]) -> Bands:
+    def inverse(self, latents: Bands) -> Bands:
         return jnp.split(self.synthesis(latents[0]), [self.channels], axis=-1)

@@ -8,9 +8,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from jaxvision.entropy.exact import round_through
 from jaxvision.wavenet_mv import lifting
+from jaxvision.wavenet_mv.lifting import Rounded, unrounded
+from jaxvision.wavenet_mv.whole import WholeConv, on_grid, whole
 
 Bands = list[jax.Array]  # LL of the coarsest level, then of each level, coarse to fine, LH HL HH
+
+# Powers of two: what enters the networks is -1 … 1, and mostly below 1/4 in the high bands; what
+# leaves them is small.
+LOW, HIGH = 7, 9
+CORRECTION = 1 / 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,64 +47,67 @@ class WaveletConfig:
                 raise ValueError(f"wavelet.{name}={getattr(self, name)} must be at least 1")
 
 
-class Branch(nnx.Module):
-    """PredictCNN or UpdateCNN: 3×3, ReLU, 3×3, ReLU, 1×1; `[b h w c] -> [b h w out]`."""
-
-    def __init__(self, channels: int, out: int, width: int, *, zero: bool, rngs: nnx.Rngs):
-        self.conv1 = conv(channels, width, 3, rngs=rngs)
-        self.conv2 = conv(width, width, 3, rngs=rngs)
-        self.conv3 = conv(width, out, 1, zero=zero, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.conv3(nnx.relu(self.conv2(nnx.relu(self.conv1(x)))))
-
-
 def conv(channels: int, out: int, size: int, *, zero: bool = False, rngs: nnx.Rngs) -> nnx.Conv:
     init = nnx.initializers.zeros_init() if zero else nnx.initializers.he_normal()
     return nnx.Conv(channels, out, (size, size), kernel_init=init, rngs=rngs)
 
 
+class Branch(nnx.Module):
+    """PredictCNN or UpdateCNN: 3×3, ReLU, 3×3, ReLU, 1×1; `[b h w c] -> [b h w out]`.
+
+    Whole sixteenths in, fractions with few digits out; zero to begin with.
+    """
+
+    def __init__(self, channels: int, out: int, width: int, *, rngs: nnx.Rngs):
+        self.conv1 = WholeConv(channels, width, 3, rngs=rngs)
+        self.conv2 = WholeConv(width, width, 3, rngs=rngs)
+        self.conv3 = WholeConv(width, out, 1, gain=0.0, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return CORRECTION * self.conv3.value(self.conv2(self.conv1(x)))
+
+
 class LiftingStep(nnx.Module):
-    """One level: a linear wavelet's two steps, each corrected by a CNN; exactly invertible.
+    """One level: a linear wavelet's two halves, each corrected by a CNN that sees the other.
 
     Sweldens 1996: what is added to one half is computed from the other alone, so that subtracting
     the same undoes it. The update sees the features of H where the seed has those of X, which a
-    decoder does not know yet. The last layers start at zero: an untrained step is the wavelet.
+    decoder does not know yet. An untrained step is the wavelet. With `rounded` sums of rounded
+    numbers everything is exact, and the same on every machine.
     """
 
     def __init__(self, cfg: WaveletConfig, *, rngs: nnx.Rngs):
         c, width = cfg.channels, cfg.width
         self.wavelet = cfg.wavelet
-        self.stage0 = conv(c, width, 3, rngs=rngs)
-        self.predict = Branch(width, 3 * c, width, zero=True, rngs=rngs)
-        self.stage0_high = conv(3 * c, width, 3, rngs=rngs)
-        self.update = Branch(width + 3 * c, c, width, zero=True, rngs=rngs)
+        self.stage0 = WholeConv(c, width, 3, rngs=rngs)
+        self.predict = Branch(width, 3 * c, width, rngs=rngs)
+        self.stage0_high = WholeConv(3 * c, width, 3, rngs=rngs)
+        self.update = Branch(width + 3 * c, c, width, rngs=rngs)
 
-    def forward(self, x: jax.Array, rounded=lambda x: x) -> tuple[jax.Array, jax.Array]:
-        """`[b h w c]` -> low `[b h/2 w/2 c]`, high `[… 3c]`: differences, not yet orthonormal."""
-        even, odd = lifting.split(x)
-        high = odd - rounded(self._predicted(even))
-        return even + rounded(self._updated(high)), high
+    def forward(self, x: jax.Array, rounded: Rounded = unrounded) -> tuple[jax.Array, jax.Array]:
+        """`[b h w c]` -> low `[b h/2 w/2 c]`, which keeps the mean, and LH HL HH `[… 3c]`."""
+        low, high = lifting.forward(x, self.wavelet, rounded=rounded)
+        high = high - rounded(self._predicted(low))
+        return low + rounded(self._updated(high)), high
 
-    def inverse(self, low: jax.Array, high: jax.Array, rounded=lambda x: x) -> jax.Array:
-        even = low - rounded(self._updated(high))
-        return lifting.merge(even, high + rounded(self._predicted(even)))
+    def inverse(self, low: jax.Array, high: jax.Array, rounded: Rounded = unrounded) -> jax.Array:
+        low = low - rounded(self._updated(high))
+        high = high + rounded(self._predicted(low))
+        return lifting.inverse(low, high, self.wavelet, rounded=rounded)
 
-    def _predicted(self, even):
-        correction = self.predict(nnx.relu(self.stage0(even)))
-        return lifting.predicted(even, self.wavelet) + correction
+    def _predicted(self, low):
+        return self.predict(self.stage0(whole(low, LOW)))
 
     def _updated(self, high):
-        features = nnx.relu(self.stage0_high(high))
-        correction = self.update(jnp.concatenate([features, high], axis=-1))
-        return lifting.updated(high, self.wavelet) + correction
+        high = whole(high, HIGH)
+        return self.update(jnp.concatenate([self.stage0_high(high), high], axis=-1))
 
 
 class WaveletTransformCNN(nnx.Module):
     """Levels of `LiftingStep` on the low band; pictures `[b h w 3]` <-> `Bands`.
 
-    Channels of a level are LH, HL, HH of each colour in turn, orthonormal, so that squared errors
-    of a picture and of its untrained bands are near each other.
+    LL is a small picture, of means; a level has LH, HL, HH of all colours in turn.
+    `lifting.orthonormal` scales them to the untrained picture's energy.
     """
 
     def __init__(self, cfg: WaveletConfig, *, rngs: nnx.Rngs):
@@ -108,39 +119,49 @@ class WaveletTransformCNN(nnx.Module):
     def forward(self, image: jax.Array) -> Bands:
         """`[b h w 3]` in [0, 1] -> bands; h and w must be multiples of `2 ** levels`."""
         self._check(image)
-        low = (image - 0.5) @ lifting.COLOURS.T
-        low = jnp.pad(low, [(0, 0)] * 3 + [(0, self.cfg.channels - 3)])
-        bands = []
-        for level, step in enumerate(self.steps):
-            low, high = step.forward(low)  # low remains a mean, whatever the level
-            bands.append(lifting.orthonormal(low, high)[1] * 2**level)
-        return [low * 2**self.cfg.levels, *bands[::-1]]
+        colours = (image * (255 / 256) - 0.5) @ lifting.TO_COLOURS
+        return self._forward(colours, unrounded)
 
     def inverse(self, bands: Bands) -> jax.Array:
         """Bands -> `[b h w 3]`, not clipped. Fewer bands give the picture of a coarser level."""
-        low, *highs = bands
-        low = low / 2**self.cfg.levels
-        levels = reversed(list(enumerate(self.steps)))
-        for (level, step), high in zip(levels, highs, strict=False):
-            low = step.inverse(*lifting.differences(2 * low, high / 2**level))
-        return low[..., :3] @ lifting.COLOURS + 0.5
+        return self._colours(self._inverse(bands, unrounded)) * (256 / 255)
+
+    def pixels(self, bands: Bands) -> jax.Array:
+        """Bands on the grid of `on_grid` -> uint8 `[b h w 3]`, the same on every machine."""
+        image = self._colours(self._inverse(bands, on_grid))
+        return jnp.clip(jnp.rint(256 * image), 0, 255).astype(jnp.uint8)
 
     def forward_integers(self, image: jax.Array) -> Bands:
-        """uint8 `[b h w c]` -> int32 bands, without loss: the steps' sums are rounded."""
+        """Whole numbers `[b h w 3]`, -512 … 512 -> int32 bands, without loss, on any machine.
+
+        The steps' sums are rounded. Colours are taken as they come.
+        """
         self._check(image)
-        low, bands = image.astype(jnp.float32), []
-        low = jnp.pad(low, [(0, 0)] * 3 + [(0, self.cfg.channels - low.shape[-1])])
-        for step in self.steps:
-            low, high = step.forward(low, jnp.rint)
-            bands.append(high)
-        return [x.astype(jnp.int32) for x in (low, *bands[::-1])]
+        return [jnp.rint(256 * x).astype(jnp.int32) for x in self._forward(image / 256, _whole)]
 
     def inverse_integers(self, bands: Bands) -> jax.Array:
-        """The inverse of `forward_integers`, to the bit on one machine and program."""
-        low, *highs = (x.astype(jnp.float32) for x in bands)
-        for step, high in zip(reversed(list(self.steps)), highs, strict=True):
-            low = step.inverse(low, high, jnp.rint)
-        return jnp.clip(low[..., :3], 0, 255).astype(jnp.uint8)
+        """The inverse of `forward_integers`, int32 `[b h w 3]`."""
+        image = self._inverse([x.astype(jnp.float32) / 256 for x in bands], _whole)
+        return jnp.rint(256 * image[..., :3]).astype(jnp.int32)
+
+    def _forward(self, colours, rounded):
+        low = jnp.pad(colours, [(0, 0)] * 3 + [(0, self.cfg.channels - 3)])
+        bands = []
+        for step in self.steps:
+            low, high = step.forward(low, rounded)
+            bands.append(high)
+        return [low, *bands[::-1]]
+
+    def _inverse(self, bands, rounded):
+        low, *highs = bands
+        for step, high in zip(reversed(list(self.steps)), highs, strict=False):
+            low = step.inverse(low, high, rounded)
+        return low
+
+    def _colours(self, low):
+        # HIGHEST: other precisions round the operands.
+        way = jnp.asarray(lifting.FROM_COLOURS)
+        return jnp.matmul(low[..., :3], way, precision=jax.lax.Precision.HIGHEST) + 0.5
 
     def _check(self, image):
         multiple = 2**self.cfg.levels
@@ -151,6 +172,22 @@ class WaveletTransformCNN(nnx.Module):
                 f"image of {image.shape[1]}×{image.shape[2]} is not a multiple of {multiple}, "
                 f"which {self.cfg.levels} levels need; `lifting.pad_to` makes it one"
             )
+
+
+def _whole(x):
+    return round_through(256 * x) / 256
+
+
+class FloatBranch(nnx.Module):
+    """PredictCNN or UpdateCNN as the seed has it, of floats."""
+
+    def __init__(self, channels: int, out: int, width: int, *, rngs: nnx.Rngs):
+        self.conv1 = conv(channels, width, 3, rngs=rngs)
+        self.conv2 = conv(width, width, 3, rngs=rngs)
+        self.conv3 = conv(width, out, 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.conv3(nnx.relu(self.conv2(nnx.relu(self.conv1(x)))))
 
 
 class LiteralWaveletTransformCNN(nnx.Module):
@@ -164,8 +201,8 @@ class LiteralWaveletTransformCNN(nnx.Module):
         c, width = cfg.channels, cfg.width
         self.cfg = cfg
         self.stage0 = conv(3, width, 3, rngs=rngs)
-        self.predict = Branch(width, 3 * c, width, zero=False, rngs=rngs)
-        self.update = Branch(width + 3 * c, c, width, zero=False, rngs=rngs)
+        self.predict = FloatBranch(width, 3 * c, width, rngs=rngs)
+        self.update = FloatBranch(width + 3 * c, c, width, rngs=rngs)
         self.biases = nnx.Dict(
             update=_biases(self.update), predict=_biases(self.predict), stage0=_bias(self.stage0)
         )
