@@ -1,6 +1,5 @@
 """Pictures in COCO's form with masks beside them."""
 
-import collections
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from jaxvision.data import entries, layout
+from jaxvision.data import layout
+from jaxvision.data.annotations import read
 from jaxvision.data.coco import CocoSource
 from jaxvision.data.detection import DataConfig, DetectionData
 from jaxvision.data.geometry import Sample
+from jaxvision.data.images import image_size
 from jaxvision.data.labelled.config import LabelledConfig
 from jaxvision.data.labelled.masks import Classes, Masks, frequent_classes, read_mask
 from jaxvision.data.labelled.row import NO_LABEL, UNLABELLED
@@ -104,7 +105,7 @@ def _by_group(cfg: LabelledConfig) -> dict[str, CocoSource]:
         images, annotations = Path(cfg.images), Path(cfg.annotations)
     else:
         images, annotations = layout.find(cfg.root, cfg.train)
-    held = _held_groups(annotations, cfg.group, every=cfg.holdout)
+    held = _held_groups(images, annotations, cfg.group, every=cfg.holdout)
     load = lambda test: CocoSource.load(images, annotations, subset=test)  # noqa: E731
     return {
         "train": load(lambda image: str(image[cfg.group]) not in held),
@@ -112,26 +113,27 @@ def _by_group(cfg: LabelledConfig) -> dict[str, CocoSource]:
     }
 
 
-def _held_groups(annotations: Path, group: str, *, every: int) -> frozenset[str]:
-    """The groups to hold out, stratified by the category that most of an image's objects have."""
-    data = entries.load(annotations)
-    categories: dict[Any, collections.Counter] = collections.defaultdict(collections.Counter)
-    for annotation in data["annotations"]:
-        categories[annotation.get("image_id")][str(annotation.get("category_id"))] += 1
-    groups, strata = [], []
-    for image in data["images"]:
+def _held_groups(images: Path, annotations: Path, group: str, *, every: int) -> frozenset[str]:
+    """The groups to hold out, by the class that most of an image's objects have."""
+    groups: list[str] = []
+
+    def note(image: Mapping[str, Any]) -> bool:
         if group not in image:
             raise ValueError(
                 f"{annotations}: images have no field {group!r}; they have {sorted(image)}"
             )
         groups.append(str(image[group]))
-        common = categories[image.get("id")].most_common(1)
-        strata.append(common[0][0] if common else "")
+        return True
+
+    # The records that are read lack other fields; the filter sees them, in the order of the images.
+    found = read(annotations, keep=note, size_of=lambda name: image_size(images / name))
+    labels = np.split(found.labels, found.first[1:-1])
+    strata = [found.categories[np.bincount(x).argmax()] if len(x) else "" for x in labels]
     held = hold_out_groups(groups, strata, every=every)
+    count = len(set(groups))
     if not held:
         raise ValueError(
-            f"{annotations}: {len(set(groups))} values of {group!r} are too few to hold out every "
-            f"{every}th"
+            f"{annotations}: {count} values of {group!r} are too few to hold out one of {every}"
         )
-    logging.info("%s: %d of %d %ss are held out", annotations, len(held), len(set(groups)), group)
+    logging.info("%s: of %d values of %s, %d are held out", annotations, count, group, len(held))
     return held

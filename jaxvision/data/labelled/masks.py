@@ -17,20 +17,15 @@ COUNTED = 1000  # pictures that are looked at to find the most frequent classes
 class Masks:
     """A folder of masks named like the pictures, below a folder like theirs or not.
 
-    Its `classes.yaml` names the ids: `classes: {1: person, …}`. 0 is unlabelled, and so is every
-    pixel of a picture without a mask.
+    Its `classes.yaml` may name the ids: `classes: {1: person, …}`. 0 is unlabelled, and so is
+    every pixel of a picture without a mask.
     """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise FileNotFoundError(f"{folder}: there is no such folder of masks")
-        file = self.folder / NAMES
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
-        names = content.get("classes") if isinstance(content, dict) else {}
-        if not isinstance(names, dict) or not all(type(i) is int for i in names):
-            raise ValueError(f"{file}: expected `classes:` with a name for each number")
-        self._names = {i: str(name) for i, name in names.items()}
+        self._names = read_names(self.folder / NAMES)
 
     def path(self, picture: Path) -> Path | None:
         """The mask of a picture, if it has one."""
@@ -40,6 +35,20 @@ class Masks:
 
     def name(self, number: int) -> str:
         return self._names.get(number, str(number))
+
+
+def read_names(file: Path) -> dict[int, str]:
+    """Names by id; none where there is no file."""
+    if not file.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: {error}") from error
+    names = content.get("classes") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not all(type(i) is int for i in names):
+        raise ValueError(f"{file}: expected `classes:` with a name for each number")
+    return {i: str(name) for i, name in names.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +68,7 @@ def read_mask(path: Path) -> np.ndarray:
     """The numbers in a PNG, uint8 `[h w]`: its grey levels, or its palette's places."""
     with Image.open(path) as image:
         if image.mode not in ("L", "P"):
-            raise ValueError(
-                f"{path}: a mask of mode {image.mode}; it must be grey or of a palette"
-            )
+            raise ValueError(f"{path}: a mask of mode {image.mode}, not grey or a palette")
         return np.array(image)
 
 
