@@ -65,7 +65,8 @@ def test_no_clip_is_in_both_splits_and_every_class_is_in_each(folder):
 
 def test_groups_are_held_out_of_each_category_in_order():
     groups = [f"g{i}" for i in range(10) for _ in range(3)]
-    categories = 6 * ["a", "a", "b"] + 4 * ["b", "b", "a"]  # six groups are of a, four of b
+    # Two frames of three are of a in six groups and of b in four; the third is of another.
+    categories = [c for i in range(10) for c in (*("a" if i < 6 else "b") * 2, "cd"[i % 2])]
     assert hold_out_groups(groups, categories, every=3) == {"g1", "g4", "g7"}
     shuffled = np.random.default_rng(0).permutation(30)
     mixed = [[x[i] for i in shuffled] for x in (groups, categories)]
