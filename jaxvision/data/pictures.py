@@ -70,11 +70,12 @@ def split_pictures(cfg: PicturesConfig) -> dict[str, list[Path]]:
 
 @functools.cache
 def _embedded() -> dict[str, list[Path]]:
-    """The embedded photographs; says once that they are taken."""
+    """The embedded photographs. Says once, where a run's log has it too, that they are taken."""
     split = photographs()
-    logging.info(
-        "data: no --config.data.root given: the %d photographs of scikit-image; %s are held out",
-        sum(map(len, split.values())),
+    logging.warning(
+        "data: no --config.data.root=FOLDER is given: %d photographs of scikit-image are trained "
+        "on, %s are held out",
+        len(split["train"]),
         ", ".join(path.stem for path in split["val"]),
     )
     return split
