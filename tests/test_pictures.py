@@ -1,10 +1,19 @@
 """Crops of photographs: by index alone, of every size of picture."""
 
+import pickle
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvision.data.pictures import CentreCrops, Crops, PicturesConfig, split_pictures
+from jaxvision.data import pictures
+from jaxvision.data.pictures import (
+    CentreCrops,
+    Crops,
+    PicturesConfig,
+    random_crop,
+    split_pictures,
+)
 
 
 @pytest.fixture
@@ -26,13 +35,24 @@ def test_splits_hold_every_nth_out_or_read_a_folder_of_their_own(folder):
     assert len(both["train"]) == 4 and names(both["val"]) == ["1.png", "3.png"]
 
 
+def test_without_a_folder_the_photographs_that_are_embedded_are_taken(folder, caplog):
+    pictures._embedded.cache_clear()
+    split = split_pictures(PicturesConfig())
+    assert [p.stem for p in split["val"]] == ["astronaut", "chelsea", "coffee"]
+    assert len(split["train"]) == 10 and "10 photographs of scikit-image" in caplog.text
+    other = split_pictures(PicturesConfig(val=str(folder)))
+    assert (len(other["val"]), other["train"]) == (4, split["train"])
+    assert split_pictures(PicturesConfig()) == split  # and is not changed by that
+    assert len(caplog.records) == 1
+
+
 def test_crops_depend_on_seed_and_index_alone(folder):
     cfg = PicturesConfig(root=str(folder), crop=16)
     paths = split_pictures(cfg)["train"]
     crops = Crops(paths, cfg, seed=1)
     first = [crops[g]["image"] for g in range(12)]  # beyond an epoch
     assert {x.shape for x in first} == {(16, 16, 3)} and first[0].dtype == np.uint8
-    again = Crops(paths, cfg, seed=1)
+    again = pickle.loads(pickle.dumps(Crops(paths, cfg, seed=1)))  # as a worker process has it
     for g in (11, 0, 5):
         np.testing.assert_array_equal(again[g]["image"], first[g])
     other = Crops(paths, cfg, seed=2)
@@ -50,6 +70,16 @@ def test_a_crop_without_scaling_is_a_part_of_its_picture(folder):
     assert any(found)
 
 
+def test_a_crop_is_shrunk_no_more_than_asked_for():
+    ramp = np.repeat(np.arange(0, 240, 2, dtype=np.uint8)[None, :, None], 120, 0).repeat(3, 2)
+    steps = []
+    for seed in range(40):  # a ramp of 2 a pixel: its slope tells by how much it was shrunk
+        crop = random_crop(ramp, 20, scale=0.25, rng=np.random.default_rng(seed))
+        assert crop.shape == (20, 20, 3)
+        steps.append(abs(int(crop[0, -1, 0]) - int(crop[0, 0, 0])) / 19)
+    assert 1.9 < min(steps) < 3 and 6 < max(steps) < 8.2  # from 2 to 2 / 0.25
+
+
 def test_centre_crops_enlarge_what_is_small(folder):
     crops = CentreCrops([folder / "below" / "1.png", folder / "0.png"], crop=24)
     assert [crops[i]["image"].shape for i in range(2)] == [(24, 24, 3)] * 2
@@ -60,7 +90,6 @@ def test_centre_crops_enlarge_what_is_small(folder):
 def test_what_is_missing_is_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     for cfg, error, message in (
-        (PicturesConfig(), ValueError, "give --config.data.root=FOLDER"),
         (PicturesConfig(root=str(tmp_path / "none")), FileNotFoundError, "none: there is no such"),
         (PicturesConfig(root=str(tmp_path / "empty")), ValueError, "empty holds no picture"),
     ):

@@ -1,4 +1,4 @@
-"""Crops of photographs to train on, from a folder of any pictures."""
+"""Crops of photographs to train on, from a folder of any pictures or from the embedded ones."""
 
 import dataclasses
 import functools
@@ -7,8 +7,10 @@ from pathlib import Path
 import cv2
 import grain
 import numpy as np
+from absl import logging
 
 from jaxvision.data.images import read_image
+from jaxvision.data.photographs import photographs
 from jaxvision.data.pipeline import Row, shuffled
 from jaxvision.data.video import IMAGES, is_image
 
@@ -19,6 +21,7 @@ KEPT = 256  # decoded pictures, of which crops are taken again and again
 class PicturesConfig:
     """A folder and the crops to take from it.
 
+    `root` = "" means the photographs that come with the library, of which three are held out.
     `val` is a folder of its own; without one every `holdout`-th picture is held out. Training crops
     are of `crop` pixels, from pictures shrunk at random to at least `scale` of their size, which
     takes away the marks of an earlier JPEG.
@@ -54,7 +57,7 @@ def find_pictures(folder: Path) -> list[Path]:
 def split_pictures(cfg: PicturesConfig) -> dict[str, list[Path]]:
     """Paths by split, "train" and "val"."""
     if not cfg.root:
-        raise ValueError("data: no pictures: give --config.data.root=FOLDER")
+        return _embedded() | ({"val": find_pictures(Path(cfg.val))} if cfg.val else {})
     found = find_pictures(Path(cfg.root))
     if cfg.val:
         return {"train": found, "val": find_pictures(Path(cfg.val))}
@@ -65,6 +68,19 @@ def split_pictures(cfg: PicturesConfig) -> dict[str, list[Path]]:
     return {"train": rest, "val": held}
 
 
+@functools.cache
+def _embedded() -> dict[str, list[Path]]:
+    """The embedded photographs. Says once, where a run's log has it too, that they are taken."""
+    split = photographs()
+    logging.warning(
+        "data: no --config.data.root=FOLDER is given: %d photographs of scikit-image are trained "
+        "on, %s are held out",
+        len(split["train"]),
+        ", ".join(path.stem for path in split["val"]),
+    )
+    return split
+
+
 class Crops(grain.MapDataset[Row]):
     """Random crops `image` uint8 `[crop crop 3]`: entry g depends on (seed, g) alone."""
 
@@ -72,7 +88,6 @@ class Crops(grain.MapDataset[Row]):
         super().__init__()
         self._paths, self._cfg, self._seed = paths, cfg, seed
         self._order = shuffled(len(paths), seed=seed)
-        self._read = functools.lru_cache(maxsize=KEPT)(read_image)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -81,15 +96,34 @@ class Crops(grain.MapDataset[Row]):
         if isinstance(index, slice):
             return self.slice(index)
         rng = np.random.default_rng((self._seed, 1, int(index)))
-        image = self._read(self._paths[self._order[int(index)]])
-        size = self._cfg.crop
-        # As small as asked for, but no smaller than a crop; a picture below that is enlarged.
-        least = size / min(image.shape[:2])
-        scale = max(least, rng.uniform(min(1, max(self._cfg.scale, least)), 1))
-        image = resized(image, scale) if scale != 1 else image
-        y, x = (rng.integers(n - size + 1) for n in image.shape[:2])
-        crop = image[y : y + size, x : x + size]
-        return {"image": np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)}
+        image = read_again(self._paths[self._order[int(index)]])
+        return {"image": random_crop(image, self._cfg.crop, scale=self._cfg.scale, rng=rng)}
+
+
+@functools.lru_cache(maxsize=KEPT)
+def read_again(path: Path) -> np.ndarray:
+    """`read_image` of a picture that will be asked for again; not to be written to."""
+    image = read_image(path)
+    image.flags.writeable = False
+    return image
+
+
+def random_crop(
+    image: np.ndarray, size: int, *, scale: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A part of `[h w 3]` at `scale` to 1 of its size, perhaps mirrored: `[size size 3]`.
+
+    As small as asked for, but no smaller than the crop; a picture below that is enlarged.
+    """
+    least = size / min(image.shape[:2])
+    scale = max(least, rng.uniform(min(1, max(scale, least)), 1))
+    side = min(round(size / scale), *image.shape[:2])
+    y, x = (int(rng.integers(n - side + 1)) for n in image.shape[:2])
+    crop = image[y : y + side, x : x + side]
+    if side != size:
+        way = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+        crop = cv2.resize(crop, (size, size), interpolation=way)
+    return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
 
 
 class CentreCrops(grain.MapDataset[Row]):
