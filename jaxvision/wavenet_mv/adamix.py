@@ -38,7 +38,9 @@ class AdaMixNet(nnx.Module):
         features = max(1, channels // 8) if features is None else features
         share = channels // BRANCHES
         self.bits = bits
-        self.branches = nnx.List([WholeConv(share, features, 3, rngs=rngs) for _ in range(BRANCHES)])
+        self.branches = nnx.List(
+            [WholeConv(share, features, 3, rngs=rngs) for _ in range(BRANCHES)]
+        )
         self.attention = WholeConv(channels, 64, 3, rngs=rngs)
         self.logits = WholeConv(64, BRANCHES, 1, rngs=rngs)
         self.out = WholeConv(features, out, 1, gain=gain, rngs=rngs)
@@ -92,15 +94,15 @@ class Mixer(nnx.Module):
         self.kept = tuple(kept_bands(channels, levels, latents))
         self.bands = (channels, *[3 * channels] * levels)
         self.sizes = (*self.bands[:-1], len(self.kept))
-        scales = [1, *[4**i for i in range(levels)]]
-        whole, kept = ([n * s for n, s in zip(x, scales, strict=True)] for x in (self.bands, self.sizes))
-        bits = lambda numbers: (LOW,) * channels + (HIGH,) * (sum(numbers) - channels)
-        self.analysis = AdaMixNet(sum(whole), sum(kept), bits=bits(whole), rngs=rngs)
+        whole, kept = _numbers(self.bands), _numbers(self.sizes)
+        self.analysis = AdaMixNet(
+            sum(whole), sum(kept), bits=_bits(channels, sum(whole)), rngs=rngs
+        )
         known = np.cumsum(kept)[1:].tolist()
         added = [whole[0] + whole[1], *whole[2:]]
         self.synthesis = nnx.List(
             [
-                AdaMixNet(n, out, bits=bits([n]), features=32, rngs=rngs)
+                AdaMixNet(n, out, bits=_bits(channels, n), features=32, rngs=rngs)
                 for n, out in zip(known, added, strict=True)
             ]
         )
@@ -136,6 +138,15 @@ def joined(bands: Bands) -> jax.Array:
 
 def parted(x: jax.Array, sizes: tuple[int, ...]) -> Bands:
     """The inverse of `joined`, for bands of `sizes` channels."""
-    numbers = [sizes[0], *(n * 4**i for i, n in enumerate(sizes[1:]))]
-    low, *highs = jnp.split(x, np.cumsum(numbers)[:-1].tolist(), axis=-1)
+    low, *highs = jnp.split(x, np.cumsum(_numbers(sizes))[:-1].tolist(), axis=-1)
     return [low, *(from_grid(h, 2**i) for i, h in enumerate(highs))]
+
+
+def _numbers(channels):
+    """How many numbers bands of so many channels have in a cell of the coarsest grid."""
+    return [channels[0], *(n * 4**i for i, n in enumerate(channels[1:]))]
+
+
+def _bits(low, total):
+    """With which numbers of the coarsest grid enter a network, the lowest band's first."""
+    return (LOW,) * low + (HIGH,) * (total - low)

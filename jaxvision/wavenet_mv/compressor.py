@@ -61,7 +61,7 @@ class Coded(NamedTuple):
 
 
 class Compressor(nnx.Module):
-    """Latents <-> planes of whole numbers, coarse to fine, each on twice the grid of the one before.
+    """Latents <-> planes of whole numbers, coarse to fine, each on a grid twice the last one's.
 
     The coarsest plane has the lowest band and its level's, the others one level's. `sizes` are the
     latents' channels.

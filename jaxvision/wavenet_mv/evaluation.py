@@ -28,8 +28,7 @@ def rates(model: WavenetMV, image: jax.Array) -> dict[str, jax.Array]:
     for i in range(len(model.cfg.compressor.lambdas)):
         quality = jnp.full(x.shape[:1], float(i))
         symbols = model.compressor.symbols(model.analyse(x), quality)
-        shown = model.synthesise(model.decoded(symbols, quality))
-        shown = jnp.round(255 * jnp.clip(shown, 0, 1)) / 255
+        shown = model.pixels(model.decoded(symbols, quality)).astype(jnp.float32) / 255
         bpp = sum(model.compressor.bits(symbols)) / pixels
         large = min(x.shape[1:3]) >= LEAST
         similar = ms_ssim(shown, x) if large else jnp.zeros(x.shape[:1])

@@ -18,6 +18,10 @@ _COSINES = [[1, 1, 1], [1, 0, -1], [1, -2, 1]] / np.sqrt([[3.0], [2.0], [6.0]])
 FROM_COLOURS = (np.rint(256 * _COSINES) / 256).astype(np.float32)
 TO_COLOURS = np.linalg.inv(FROM_COLOURS.astype(np.float64)).astype(np.float32)
 
+# What a unit of the low and of the high half becomes.
+_SMOOTH = {"haar": [1, 1], "cdf53": [0.5, 1, 0.5]}
+_ROUGH = {"haar": [-0.5, 0.5], "cdf53": [-0.125, -0.25, 0.75, -0.25, -0.125]}
+
 
 def unrounded(x: jax.Array) -> jax.Array:
     return x
@@ -63,8 +67,7 @@ def norms(wavelet: Wavelet, levels: int) -> list[np.ndarray]:
 
     The lowest band's `[1]`, then LH, HL, HH `[3]` of each level, coarse to fine.
     """
-    axis = {0: _bases(wavelet, levels, 0), 1: _bases(wavelet, levels, 1)}  # by level, fine first
-    low, high = axis[0], axis[1]
+    low, high = (_bases(wavelet, levels, kind) for kind in (_SMOOTH, _ROUGH))  # fine first
     found = [np.array([low[-1] * low[-1]])]
     for level in reversed(range(levels)):
         found.append(np.array([low[level] * high[level]] * 2 + [high[level] ** 2]))
@@ -117,16 +120,14 @@ def _before(x, axis):
     return jnp.concatenate([first, rest], axis=axis)
 
 
-def _bases(wavelet, levels, high):
-    """Norms of one axis' low or high functions of each level, fine first."""
-    smooth = {"haar": [1, 1], "cdf53": [0.5, 1, 0.5]}[wavelet]
-    rough = {"haar": [-0.5, 0.5], "cdf53": [-0.125, -0.25, 0.75, -0.25, -0.125]}[wavelet]
+def _bases(wavelet, levels, kind):
+    """Norms of one axis' functions of each level, fine first."""
     found = []
     for level in range(levels):
-        function = np.array(rough if high else smooth)
+        function = np.array(kind[wavelet])
         for _ in range(level):
             spread = np.zeros(2 * len(function) - 1)
             spread[::2] = function
-            function = np.convolve(spread, smooth)
+            function = np.convolve(spread, _SMOOTH[wavelet])
         found.append(np.sqrt((function**2).sum()))
     return found

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxvision.wavenet_mv import whole
 from jaxvision.wavenet_mv.adamix import AdaMixNet, Mixer, joined, kept_bands
 from jaxvision.wavenet_mv.compressor import Compressor, CompressorConfig
 from jaxvision.wavenet_mv.wavelet import (
@@ -58,6 +59,10 @@ class WavenetMV(nnx.Module):
     def multiple(self) -> int:
         literal = self.cfg.wavelet.mode == "literal"
         return 4 if literal else 2 ** (self.cfg.wavelet.levels + self.cfg.compressor.deeper)
+
+    def check(self) -> float:
+        """Raises ValueError if another machine might decode something else."""
+        return whole.check(self)
 
     def analyse(self, image: jax.Array) -> Bands:
         """Pictures -> latents, coarse to fine."""

@@ -27,15 +27,15 @@ class WholeConv(nnx.Module):
     decoder uses. Inputs are whole, within ±MOST.
     """
 
-    def __init__(
-        self, channels: int, out: int, size: int, *, gain: float = 1.0, rngs: nnx.Rngs
-    ):
+    def __init__(self, channels: int, out: int, size: int, *, gain: float = 1.0, rngs: nnx.Rngs):
         fan = size * size * channels
         self.bits = next(b for b in (8, 7, 6, 5, 2) if fan * MOST * (2 ** (b - 1)) < exact.EXACT)
         self.most_bias = float(exact.EXACT - 1 - fan * MOST * (2 ** (self.bits - 1) - 1))
         if self.bits == 2:
             raise ValueError(f"{channels} channels of {size}×{size}: sums may pass 2^24")
-        kernel = gain * (2 / fan) ** 0.5 * jax.random.normal(rngs.params(), (size, size, channels, out))
+        kernel = (
+            gain * (2 / fan) ** 0.5 * jax.random.normal(rngs.params(), (size, size, channels, out))
+        )
         self.kernel = nnx.Param(kernel)
         self.bias = nnx.Param(jnp.zeros((out,)))
 
@@ -62,7 +62,7 @@ class WholeConv(nnx.Module):
 
 
 def check(module: nnx.Module) -> float:
-    """The largest share over all `WholeConv` of a module; ValueError if one's sums are too large."""
+    """The largest share over a module's layers; ValueError if the sums of one are too large."""
     layers = [x for _, x in nnx.iter_graph(module) if isinstance(x, WholeConv)]
     return max((layer.check() for layer in layers), default=0.0)
 
