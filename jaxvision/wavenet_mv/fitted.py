@@ -72,7 +72,7 @@ def from_bytes(data: bytes, at: int, *, means: int, errors: int) -> tuple[Fit, i
 
 
 def centred(eighths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What is taken off a value, the sign that it then gets, and the eighths of its table, 0 … 4."""
+    """What is taken off a value, the sign that it then gets, the eighths of its table, 0 … 4."""
     whole = (eighths + 4) >> 3
     rest = eighths - 8 * whole
     return whole, np.where(rest < 0, -1, 1), abs(rest)
@@ -130,7 +130,7 @@ def _scales(classes, values, part):
 
 @functools.cache
 def _costs() -> np.ndarray:
-    """Bits of the values `-FARTHEST … FARTHEST` by each row, `[ROWS EIGHTHS * (2 FARTHEST + 1)]`."""
+    """Bits of the values `-FARTHEST … FARTHEST` by each row, `[ROWS EIGHTHS * values]`."""
     rows = tables()
     costs = np.empty((ROWS * EIGHTHS, 2 * FARTHEST + 1))
     for out, cdf, length, first in zip(costs, rows.cdf, rows.length, rows.offset, strict=True):

@@ -1,4 +1,4 @@
-"""Pictures to whole numbers and back without loss: a colour transform and CDF 5/3 lifting, in NumPy.
+"""Pictures to whole numbers and back without loss: colour transform and CDF 5/3 lifting, in NumPy.
 
 Integer additions and shifts alone, so that every machine finds the same numbers. A level is kept as
 a grid `[3 h w]` of its own size, whose even cells are the next level's picture and whose other
@@ -18,7 +18,7 @@ def to_colours(image: np.ndarray) -> np.ndarray:
 
 
 def to_image(planes: np.ndarray) -> np.ndarray:
-    """The inverse of `to_colours`; what lies outside 0 … 255, as means of a level may, is clipped."""
+    """The inverse of `to_colours`; a level's means may lie outside 0 … 255: clipped."""
     light, blue, red = planes
     green = light - ((blue + red) >> 2)
     image = np.stack([red + green, green, blue + green], axis=-1)

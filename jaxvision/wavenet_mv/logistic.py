@@ -21,7 +21,7 @@ REACH = Decimal("8.5")  # scales from the mean to where values have no symbol of
 
 @functools.cache
 def tables() -> Tables:
-    """Row `EIGHTHS * scale + eighths` has the scale `LEAST * RATIO ** scale`, the mean eighths/8."""
+    """Row `EIGHTHS * i + k` has the scale `LEAST * RATIO ** i` and the mean `k / 8`."""
     with localcontext(prec=28):
         scales = [LEAST * RATIO**i for i in range(ROWS)]
         made = [_row(scale, Decimal(k) / 8) for scale in scales for k in range(EIGHTHS)]
