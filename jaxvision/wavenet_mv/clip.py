@@ -12,6 +12,8 @@ varint    bytes of each
 import zlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from jaxvision.data import y4m
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.varint import write_varint
@@ -27,6 +29,7 @@ def is_clip(data: bytes) -> bool:
 def write(header: y4m.Header, frames: Sequence[bytes]) -> bytes:
     head = MAGIC + bytes([VERSION]) + write_varint(len(header.line)) + header.line
     head += write_varint(len(frames)) + b"".join(write_varint(len(frame)) for frame in frames)
+    head += np.array([zlib.crc32(frame) for frame in frames], "<u4").tobytes()
     return head + zlib.crc32(head).to_bytes(4, "little") + b"".join(frames)
 
 
@@ -40,16 +43,21 @@ def read(data: bytes) -> tuple[y4m.Header, list[bytes], int]:
         lengths, at = read_varints(data, at, count)
     except BitstreamError as error:
         raise BitstreamError("the clip is cut off within its header, or damaged there") from error
+    checksums = data[at : at + 4 * count]
+    at += 4 * count
     check_header(data, at)
     try:
         header = y4m.parsed(line)
     except ValueError as error:
         raise BitstreamError(str(error)) from error
     at, frames = at + 4, []
-    for length in lengths:
+    checks = np.frombuffer(checksums, "<u4").tolist()
+    for number, (length, check) in enumerate(zip(lengths, checks, strict=True)):
         if at + length > len(data):
             return header, frames, count
         frames.append(data[at : at + length])
+        if zlib.crc32(frames[-1]) != check:
+            raise BitstreamError(f"frame {number} is damaged: its checksum is wrong")
         at += length
     if at < len(data):
         raise BitstreamError(f"{len(data) - at} bytes follow the end of the clip")
