@@ -1,17 +1,19 @@
 """The file: a header that says what is in it and of which model, then substreams, coarse to fine.
 
     4 bytes   "WVMV"
-    byte      version, 1
-    byte      flags: 2, coded in tensorflow-compression's format
-    8 bytes   beginning of the model's hash
-    varint    height, width, quality (in 256ths)
-    byte      substreams
+    byte      version, 2
+    byte      flags: 1, lossless; 2, coded in tensorflow-compression's format
+    8 bytes   beginning of the model's hash; of a lossless file, of its tables'
+    varint    height, width, quality (in 256ths), tile
+    varint    substreams
     varint    bytes of each
     4 bytes   of each substream the CRC-32 of its symbols, little endian
     4 bytes   CRC-32 of all before
     …         the substreams
 
-The header must be whole. Of the substreams a prefix is enough for a smaller picture.
+`tile` is the side of the squares that the picture is coded in, 0 where it is one piece. Substreams
+are sorted by level, then by tile, row by row. The header must be whole. Of the substreams a prefix
+is enough for a smaller picture.
 """
 
 import dataclasses
@@ -22,10 +24,12 @@ import numpy as np
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.varint import read_varint, write_varint
 
-MAGIC, VERSION = b"WVMV", 1
-TFC = 2  # a flag
+MAGIC, VERSION = b"WVMV", 2
+LOSSLESS, TFC = 1, 2  # flags
 HASH = 8  # bytes of the model's
 LARGEST = 1 << 16  # of a side: what is longer is a broken header
+MOST = 1 << 22  # pixels of a tile, so that no header can ask for more memory at once
+DENSEST = 1 << 18  # pixels a byte can stand for: a symbol takes 2^-16 bits at least
 QUALITY = 256  # parts of a step between two qualities
 
 
@@ -38,71 +42,65 @@ class Header:
     flags: int
     lengths: tuple[int, ...]
     checksums: tuple[int, ...]
+    tile: int = 0
 
     @property
     def coder(self) -> str:
         return "tfc" if self.flags & TFC else "rans"
 
+    @property
+    def lossless(self) -> bool:
+        return bool(self.flags & LOSSLESS)
+
     def __post_init__(self):
-        if self.flags & ~TFC:
+        if self.flags not in (0, LOSSLESS, TFC):
             raise BitstreamError(f"flags {self.flags} ask for what this program does not know")
         for name in ("height", "width"):
             if not 1 <= getattr(self, name) <= LARGEST:
                 raise BitstreamError(f"{name} {getattr(self, name)} is not from 1 to {LARGEST}")
+        sides = [min(n, self.tile or n) for n in (self.height, self.width)]
+        if sides[0] * sides[1] > MOST:
+            raise BitstreamError(f"a tile of {sides[0]}×{sides[1]} has more than {MOST} pixels")
 
 
 def write(header: Header, streams: list[bytes]) -> bytes:
     head = MAGIC + bytes([VERSION, header.flags]) + header.model
-    for number in (header.height, header.width, round(QUALITY * header.quality)):
+    for number in (header.height, header.width, round(QUALITY * header.quality), header.tile):
         head += write_varint(number)
-    head += bytes([len(streams)]) + b"".join(map(write_varint, map(len, streams)))
+    head += write_varint(len(streams)) + b"".join(map(write_varint, map(len, streams)))
     head += np.array(header.checksums, "<u4").tobytes()
     return head + zlib.crc32(head).to_bytes(4, "little") + b"".join(streams)
 
 
 def read(data: bytes) -> tuple[Header, list[bytes]]:
     """The header, and as many whole substreams as there are."""
-    if not data:
-        raise BitstreamError("the file is empty")
-    if data[:4] != MAGIC[: len(data)]:
-        raise BitstreamError(
-            f"the file begins with {data[:4]!r}, not with {MAGIC!r}: another format"
-        )
+    check_beginning(data, MAGIC, VERSION)
     if len(data) < 6 + HASH:
         raise BitstreamError(f"the file is cut off within its header, at {len(data)} bytes")
-    if data[4] != VERSION:
-        raise BitstreamError(f"the file is of version {data[4]}; this program reads {VERSION}")
-    flags, model, at = data[5], data[6 : 6 + HASH], 6 + HASH
+    flags, model = data[5], data[6 : 6 + HASH]
     try:
-        numbers = []
-        for _ in range(3):
-            number, at = read_varint(data, at)
-            numbers.append(number)
-        count, at = data[at], at + 1
-        lengths = []
-        for _ in range(count):
-            length, at = read_varint(data, at)
-            lengths.append(length)
-    except (IndexError, BitstreamError) as error:
+        numbers, at = read_varints(data, 6 + HASH, 5)
+        *numbers, count = numbers
+        lengths, at = read_varints(data, at, count)
+    except BitstreamError as error:
         raise BitstreamError("the file is cut off within its header, or damaged there") from error
-    checksums = (
-        np.frombuffer(data[at : at + 4 * count], "<u4") if len(data) >= at + 4 * count else ()
-    )
-    at += 4 * count
-    if len(data) < at + 4:
-        raise BitstreamError(f"the file is cut off within its header, at {len(data)} bytes")
-    if zlib.crc32(data[:at]) != int.from_bytes(data[at : at + 4], "little"):
-        raise BitstreamError("the header is damaged: its checksum is wrong")
+    end = at + 4 * count
+    check_header(data, end)
     header = Header(
         model=model,
         height=numbers[0],
         width=numbers[1],
         quality=numbers[2] / QUALITY,
+        tile=numbers[3],
         flags=flags,
         lengths=tuple(lengths),
-        checksums=tuple(map(int, checksums)),
+        checksums=tuple(np.frombuffer(data[at:end], "<u4").tolist()),
     )
-    at, streams = at + 4, []
+    if header.height * header.width > DENSEST * (sum(lengths) + end):
+        raise BitstreamError(
+            f"{sum(lengths)} bytes of substreams cannot hold {header.width}×{header.height} pixels"
+        )
+    at, streams = end + 4, []
     for length in lengths:
         if at + length > len(data):
             return header, streams
@@ -111,6 +109,37 @@ def read(data: bytes) -> tuple[Header, list[bytes]]:
     if at < len(data):
         raise BitstreamError(f"{len(data) - at} bytes follow the end of the picture")
     return header, streams
+
+
+def check_beginning(data: bytes, magic: bytes, version: int) -> None:
+    """BitstreamError for a file that is empty, of another format or of another version."""
+    if not data:
+        raise BitstreamError("the file is empty")
+    if data[:4] != magic[: len(data)]:
+        raise BitstreamError(
+            f"the file begins with {data[:4]!r}, not with {magic!r}: another format"
+        )
+    if len(data) > 4 and data[4] != version:
+        raise BitstreamError(f"the file is of version {data[4]}; this program reads {version}")
+
+
+def check_header(data: bytes, end: int) -> None:
+    """BitstreamError unless the CRC-32 of all before follows at byte `end`."""
+    if len(data) < end + 4:
+        raise BitstreamError(f"the file is cut off within its header, at {len(data)} bytes")
+    if zlib.crc32(data[:end]) != int.from_bytes(data[end : end + 4], "little"):
+        raise BitstreamError("the header is damaged: its checksum is wrong")
+
+
+def read_varints(data: bytes, at: int, count: int) -> tuple[list[int], int]:
+    """So many numbers from byte `at`, and where they end; each takes a byte at least."""
+    if count > len(data) - at:
+        raise BitstreamError(f"{count} numbers in {len(data) - at} bytes")
+    numbers = []
+    for _ in range(count):
+        number, at = read_varint(data, at)
+        numbers.append(number)
+    return numbers, at
 
 
 def checksum(symbols: np.ndarray) -> int:

@@ -1,0 +1,99 @@
+"""The commands that only look: what a file says of itself, and whether it decodes."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision.data import y4m
+from jaxvision.data.images import read_image
+from jaxvision.wavenet_mv import clip, commands, container
+from jaxvision.wavenet_mv.codec import Codec
+
+
+def info(args: argparse.Namespace) -> None:
+    data = args.file.read_bytes()
+    if clip.is_clip(data):
+        _info_clip(args, data)
+        return
+    header, streams = container.read(data)
+    pixels = header.height * header.width
+    kind = "lossless" if header.lossless else f"quality {header.quality:g}, {header.coder}"
+    tile = f", tiles of {header.tile}" if header.tile else ""
+    print(f"{args.file}: {header.width}x{header.height}, {kind}{tile}")
+    whose = "tables" if header.lossless else "model"
+    print(f"{whose} {header.model.hex()}, {_size(len(data), pixels)}")
+    if len(streams) < len(header.lengths):
+        print(f"cut off: {len(streams)} of {len(header.lengths)} substreams are whole")
+    if args.bits:
+        parts = {"header": len(data) - sum(map(len, streams))}
+        parts |= {f"substream {i}": n for i, n in enumerate(header.lengths)}
+        _print_parts(parts, len(data), pixels)
+
+
+def _info_clip(args, data):
+    header, frames, count = clip.read(data)
+    pixels = header.height * header.width * count
+    rate = f"{header.rate[0] / header.rate[1]:.6g} a second"
+    print(f"{args.file}: {header.width}x{header.height}, {count} frames, {rate}, {header.chroma}")
+    print(_size(len(data), max(pixels, 1)))
+    if len(frames) < count:
+        print(f"cut off: {len(frames)} of {count} frames are whole")
+    if args.bits:
+        parts = {"header": len(data) - sum(map(len, frames))}
+        parts |= {f"frame {i}": len(frame) for i, frame in enumerate(frames)}
+        _print_parts(parts, len(data), max(pixels, 1))
+
+
+def _size(length, pixels):
+    return f"{length} bytes, {8 * length / pixels:.4f} bits a pixel"
+
+
+def _print_parts(parts, total, pixels):
+    for name, size in parts.items():
+        share = 100 * size / total
+        print(f"{name:12} {8 * size:9} bits {8 * size / pixels:8.4f} a pixel {share:5.1f} %")
+
+
+def verify(args: argparse.Namespace) -> None:
+    codec = None if args.model is None else Codec.load(args.model)
+    bad = 0
+    for path in args.file:
+        try:
+            about = _verified(path, codec, args.against)
+        except (OSError, ValueError) as error:
+            bad += 1
+            print(f"{path}: {error}")
+            continue
+        print(f"{path}: whole{about}")
+    if bad:
+        raise SystemExit(f"error: {bad} of {len(args.file)} files are broken")
+
+
+def _verified(path: Path, codec: Codec | None, against: Path | None) -> str:
+    """Decodes a file, and says how near it is to what it should show."""
+    data = path.read_bytes()
+    if clip.is_clip(data):
+        return _verified_clip(path, data, codec, against)
+    image = commands.read(data, codec).image
+    if against is None:
+        return ""
+    wanted = read_image(against)
+    if wanted.shape != image.shape:
+        raise ValueError(f"{against} is {wanted.shape}, {path} {image.shape}")
+    error = np.mean((wanted.astype(np.float64) - image) ** 2)
+    return f", {10 * np.log10(255**2 / max(error, 1e-10)):.2f} dB" if error else ", identical"
+
+
+def _verified_clip(path, data, codec, against):
+    header, frames = commands.frames_of(data)
+    codec = commands.decoder(None) if codec is None else codec
+    wanted = None if against is None else y4m.Reader(against)
+    if wanted is not None and wanted.header.shapes != header.shapes:
+        raise ValueError(f"{against} is {wanted.header.shapes[0]}, {path} {header.shapes[0]}")
+    shown = (commands.planes_of(codec.decode(frame).image, header) for frame in frames)
+    if wanted is None:
+        return f", {sum(1 for _ in shown)} frames"
+    found = [y4m.psnr(a, b) for a, b in zip(wanted, shown, strict=True)]
+    luma, _, _, both = np.mean(found, axis=0)
+    return f", {len(found)} frames, PSNR-Y {luma:.2f} dB, 6:1:1 {both:.2f} dB"

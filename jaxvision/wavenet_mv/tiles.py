@@ -1,0 +1,104 @@
+"""Squares that a large picture is coded in, and the windows around them that networks look at.
+
+A window is a tile with a margin, moved where it would leave the picture, so that all windows of a
+picture have one size and one compiled program. Where the margin covers all that a network sees,
+what is cut out of a window is what the whole picture would have given: there are no seams.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from jaxvision.entropy.errors import BitstreamError
+from jaxvision.wavenet_mv.container import Header
+
+LEAST = 64  # of a tile's side
+USUAL = 1024  # the side where none is asked for
+WHOLE = 1 << 21  # pixels up to which a picture is one piece, where nothing is asked for
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A tile `begin … end` of one axis, and its window `first … last`."""
+
+    begin: int
+    end: int
+    first: int
+    last: int
+
+    def part(self, scale: int = 1) -> slice:
+        """The tile, on a grid of 1/scale of the size, as all of these."""
+        return slice(self.begin // scale, self.end // scale)
+
+    def window(self, scale: int = 1) -> slice:
+        return slice(self.first // scale, self.last // scale)
+
+    def inside(self, scale: int = 1) -> slice:
+        """The tile within its window."""
+        return slice((self.begin - self.first) // scale, (self.end - self.first) // scale)
+
+
+def spans(total: int, tile: int, *, margin: int = 0) -> list[Span]:
+    """Tiles of an axis of `total` cells, each `tile` long but the last; `tile=0` for one of all."""
+    tile = tile or total
+    length = min(total, tile + 2 * margin)
+    found = []
+    for begin in range(0, total, tile):
+        first = min(max(begin - margin, 0), total - length)
+        found.append(Span(begin, min(begin + tile, total), first, first + length))
+    return found
+
+
+def count(height: int, width: int, tile: int) -> int:
+    """How many tiles there are, without listing them."""
+    return -(-height // tile) * -(-width // tile) if tile else 1
+
+
+def chosen(tile: int | None, height: int, width: int) -> int:
+    """The side of the tiles; None for what suits memory: 0, one piece, up to WHOLE pixels."""
+    if tile is None:
+        return USUAL if height * width > WHOLE else 0
+    return tile
+
+
+def check(tile: int, multiple: int) -> None:
+    """ValueError unless `tile` is 0 or can be the side of tiles."""
+    if tile % multiple or tile < 0 or 0 < tile < LEAST:
+        raise ValueError(f"tile={tile} must be 0, or a multiple of {multiple} from {LEAST}")
+
+
+def checked(header: Header, ends: Sequence[int], multiple: int) -> int:
+    """How many tiles a file has; BitstreamError unless it has their substreams."""
+    try:
+        check(header.tile, multiple)
+    except ValueError as error:
+        raise BitstreamError(f"the file's {error}") from error
+    number = count(header.height, header.width, header.tile)
+    if len(header.lengths) != ends[-1] * number:
+        raise BitstreamError(
+            f"the file has {len(header.lengths)} substreams, not {ends[-1]} of {number} tiles"
+        )
+    return number
+
+
+def in_order(ends: Sequence[int], tiles: int) -> Iterator[tuple[int, int]]:
+    """(tile, substream) as a file has them: the first level of every tile, then the next.
+
+    `ends` are the numbers of a tile's substreams with which each level is whole.
+    """
+    for begin, end in zip((0, *ends[:-1]), ends, strict=True):
+        for tile in range(tiles):
+            for substream in range(begin, end):
+                yield tile, substream
+
+
+def whole_levels(ends: Sequence[int], tiles: int, streams: int) -> int:
+    """The levels that the first so many substreams of a file hold of every tile."""
+    return sum(streams >= end * tiles for end in ends)
+
+
+def cut_off(length: int, whole: int, most: int) -> BitstreamError:
+    """The error of a file of `length` bytes that does not hold what is asked for."""
+    return BitstreamError(
+        f"the file is cut off, at {length} bytes: {whole} of its {most} levels are whole"
+        + (f", which levels={whole} decodes" if whole else "")
+    )

@@ -1,0 +1,98 @@
+"""Y4M: what is read is what was written, colours and ranges, and what is refused."""
+
+import io
+
+import numpy as np
+import pytest
+
+from jaxvision.data import y4m
+
+
+def header(words="W7 H5 F30000:1001 Ip C420jpeg"):
+    return y4m.parsed(b"YUV4MPEG2 " + words.encode() + b"\n")
+
+
+def planes(head, seed=0):
+    rng = np.random.default_rng(seed)
+    return tuple(rng.integers(0, 256, s, dtype=np.uint8) for s in head.shapes)
+
+
+@pytest.mark.parametrize(
+    "chroma, small", [("420mpeg2", (3, 4)), ("422", (5, 4)), ("444", (5, 7)), (None, (3, 4))]
+)
+def test_frames_are_read_as_written(tmp_path, chroma, small):
+    head = header("W7 H5 F30:1" + (f" C{chroma}" if chroma else ""))
+    assert head.shapes == [(5, 7), small, small]
+    frames = [planes(head, k) for k in range(3)]
+    with (tmp_path / "a.y4m").open("wb") as file:
+        assert y4m.write(file, head, frames) == 3
+    reader = y4m.Reader(tmp_path / "a.y4m")
+    assert reader.header == head and reader.header.rate == (30, 1)
+    for _ in range(2):
+        again = list(reader)
+        assert len(again) == 3
+        for a, b in zip(frames, again, strict=True):
+            for x, y in zip(a, b, strict=True):
+                np.testing.assert_array_equal(x, y)
+
+
+def test_colours_are_those_of_the_standards():
+    """BT.601 below 720 lines, BT.709 from there; black is 16 unless the range is full."""
+    for words, white, red in (
+        ("W2 H2 C444", (235, 128, 128), (81, 90, 240)),
+        ("W2 H720 C444", (235, 128, 128), (63, 102, 240)),
+        ("W2 H2 C444 XCOLORRANGE=FULL", (255, 128, 128), (76, 85, 255)),
+    ):
+        head = header(words)
+        for colour, wanted in (((255, 255, 255), white), ((255, 0, 0), red)):
+            image = np.full((head.height, 2, 3), colour, np.uint8)
+            found = y4m.from_rgb(image, head)
+            assert tuple(int(x[0, 0]) for x in found) == wanted
+            assert abs(y4m.to_rgb(found, head).astype(int) - image).max() <= 2
+
+
+def test_conversions_undo_each_other():
+    """To rounding: half a step in RGB and in Y'CbCr, and chroma that varies slowly."""
+    y, x = np.mgrid[:48, :64]
+    image = np.stack([80 + x, 60 + 2 * y, 200 - x], -1).astype(np.uint8)
+    for chroma in y4m.CHROMA:
+        head = header(f"W64 H48 C{chroma}")
+        back = y4m.to_rgb(y4m.from_rgb(image, head), head).astype(int)
+        assert abs(back - image)[2:-2, 2:-2].max() <= 3
+    first, second = planes(head), planes(head, 1)
+    luma, cb, cr, all_of_it = y4m.psnr(first, second)
+    assert all_of_it == pytest.approx((6 * luma + cb + cr) / 8)
+    assert luma == pytest.approx(
+        10 * np.log10(255**2 / np.mean((first[0].astype(float) - second[0]) ** 2))
+    )
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"RIFF....AVI \n", "begins with 'RIFF....AVI'"),
+        (b"", "no Y4M video"),
+        (b"YUV4MPEG2 W7", "no Y4M video"),
+        (b"YUV4MPEG2 H5\n", "width '' is not from 1"),
+        (b"YUV4MPEG2 W7 H99999999999999\n", "height '99999999999999' is not"),
+        (b"YUV4MPEG2 W7 H5 C420p10\n", "chroma '420p10' is none of"),
+        (b"YUV4MPEG2 W7 H5 It\n", "interlaced"),
+        (b"YUV4MPEG2 W7 H5 F0:1\n", "F0:1 is no ratio"),
+        (b"YUV4MPEG2 W7 H5 F30\n", "F30 is no ratio"),
+        (b"YUV4MPEG2 W7 H5\nFRAME\n" + bytes(58), "frame 0 is cut off"),
+        (b"YUV4MPEG2 W7 H5\nFRAME\n" + bytes(59) + b"FROM\n", "frame 1 begins with b'FROM"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, data, message):
+    path = tmp_path / "a.y4m"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="a.y4m.*" + message):
+        list(y4m.Reader(path))
+
+
+def test_frames_of_another_size_are_not_written():
+    head = header()
+    with pytest.raises(ValueError, match="frame 0 has planes"):
+        y4m.write(io.BytesIO(), head, [planes(header("W8 H5"))])
+    with pytest.raises(ValueError, match="a frame of"):
+        y4m.from_rgb(np.zeros((4, 4, 3), np.uint8), head)
