@@ -12,16 +12,17 @@ from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.quantize import gaussian_tables
 from jaxvision.entropy.tables import Tables
 from jaxvision.wavenet_mv import container, layout, models, tiles
+from jaxvision.wavenet_mv.adamix import joined
+from jaxvision.wavenet_mv.contexts import SCALES
 from jaxvision.wavenet_mv.model import WavenetMV
 from jaxvision.wavenet_mv.programs import Programs
-from jaxvision.wavenet_mv.scales import SCALES
 
 CODERS = ("rans", "tfc")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """A picture uint8 `[h w 3]`, and the latents by group `[1 h w k]` that the heads read.
+    """A picture uint8 `[h w 3]`, and the latents `[1 h w k]`, coarse to fine, that the heads read.
 
     Of an incomplete file both are of a coarser level: `levels` says how many of all there are.
     """
@@ -31,15 +32,21 @@ class Decoded:
     levels: tuple[int, int]
     header: container.Header
 
+    @property
+    def features(self) -> np.ndarray:
+        """The latents on one grid, float32 `[h/8 w/8 k]`: what the heads read."""
+        latents = self.latents
+        return np.asarray(latents[0] if len(latents) == 1 else joined(latents))[0]
+
 
 class Codec:
     """Programs, parameters and tables. Make one by `load`, or of a model with `Codec(model)`."""
 
     def __init__(self, model: WavenetMV, tables: Tables | None = None, *, checked: bool = False):
         if not checked:
-            model.compressor.check()
+            model.check()
         self.cfg, self.multiple, self.model = model.cfg, model.multiple, model
-        self.ends = layout.ends(model)
+        self.ends, self.side = layout.ends(model), layout.has_side(model)
         self.qualities = len(self.cfg.compressor.lambdas)
         self.tables = gaussian_tables(SCALES) if tables is None else tables
         self.programs = Programs(model)
@@ -68,9 +75,12 @@ class Codec:
         tile, quality = self._checked(image, quality, tile)
         coded = []
         for symbols in self._symbols(image, quality, tile):
-            rows = [self.programs.rows(symbols[:i], x.shape) for i, x in enumerate(symbols)]
-            streams = [_write(x, r, self.tables, coder) for x, r in zip(symbols, rows, strict=True)]
-            coded.append((streams, list(map(container.checksum, symbols))))
+            rows = layout.parted(self.programs.rows(symbols), self.side)
+            parts = layout.parted(symbols, self.side)
+            streams = [_write(x, r, self.tables, coder) for x, r in zip(parts, rows, strict=True)]
+            bounds = itertools.pairwise((0, *self.ends))
+            checks = [container.checksum(np.concatenate(parts[a:b])) for a, b in bounds]
+            coded.append((streams, checks))
         order = list(tiles.in_order(self.ends, len(coded)))
         streams = [coded[t][0][i] for t, i in order]
         header = container.Header(
@@ -80,7 +90,9 @@ class Codec:
             quality=quality,
             flags=container.TFC if coder == "tfc" else 0,
             lengths=tuple(map(len, streams)),
-            checksums=tuple(coded[t][1][i] for t, i in order),
+            checksums=tuple(
+                checks[level] for level in range(len(self.ends)) for _, checks in coded
+            ),
             tile=tile,
         )
         return container.write(header, streams)
@@ -101,20 +113,16 @@ class Codec:
             raise tiles.cut_off(len(data), whole, most)
         places = {place: i for i, place in enumerate(tiles.in_order(self.ends, number))}
 
-        def symbols(tile: int, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-            found: list[np.ndarray] = []
-            for i in range(self.ends[wanted - 1]):
-                at = places[tile, i]
-                rows = self.programs.rows(found, shapes[i])
-                values = _read(streams[at], rows, self.tables, header.coder)
-                if container.checksum(values) != header.checksums[at]:
-                    raise BitstreamError(f"substream {at} is damaged: its checksum is wrong")
-                found.append(values)
-            return found
+        def planes(tile: int, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
+            def values(i: int, rows: np.ndarray) -> np.ndarray:
+                return _read(streams[places[tile, i]], rows, self.tables, header.coder)
+
+            checks = header.checksums[tile::number]
+            return self._planes(values, shapes, checks[:wanted])
 
         padded = self._padded(header.height, header.width)
         sized = (
-            symbols(i, self._shapes(*span))
+            planes(i, self._shapes(*span))
             for i, span in enumerate(self._tiles(*padded, header.tile))
         )
         scale = 2 ** (most - wanted)
@@ -130,9 +138,30 @@ class Codec:
         """What a decoder would show of a picture's file, without the file."""
         tile, quality = self._checked(image, quality, tile)
         padded = self._padded(*image.shape[:2])
-        symbols = self._symbols(image, quality, tile)
-        shown, _ = self._shown(symbols, padded, quality, tile, 1)
+        planes = (x[self.side :] for x in self._symbols(image, quality, tile))
+        shown, _ = self._shown(planes, padded, quality, tile, 1)
         return shown[: image.shape[0], : image.shape[1]]
+
+    def _planes(self, values, shapes, checks) -> list[np.ndarray]:
+        """The planes of as many levels as `checks`; `values(i, rows)` reads substream i, flat."""
+        programs, known, parts = self.programs, None, []
+        if self.side:
+            side = values(0, programs.side_rows(shapes[0]).reshape(-1))
+            known, parts = (side.reshape(shapes[0]),), [side]
+        found: list[np.ndarray] = []
+        for i, (shape, check) in enumerate(zip(shapes[self.side :], checks, strict=False)):
+            plane, at = np.zeros(shape, np.int32), self.side + layout.PASSES * i
+            first, second = layout.passes(shape)
+            features, rows = programs.first_rows(i, known, shape)
+            plane[first] = values(at, rows[first])
+            plane[second] = values(at + 1, programs.second_rows(i, features, plane)[second])
+            parts = [*parts, plane[first], plane[second]]
+            if container.checksum(np.concatenate(parts)) != check:
+                raise BitstreamError(f"level {i} is damaged: its checksum is wrong")
+            parts = []
+            known = (features, plane)
+            found.append(plane)
+        return found
 
     def _symbols(self, image, quality, tile) -> Iterator[list[np.ndarray]]:
         """The symbols of each tile in turn."""
@@ -148,13 +177,13 @@ class Codec:
             ]
             yield self.programs.symbols(own, quality)
 
-    def _shown(self, symbols: Iterable[list[np.ndarray]], padded, quality, tile, scale):
-        """The picture at 1/scale of its padded size, and its latents, of all tiles' symbols."""
+    def _shown(self, planes: Iterable[list[np.ndarray]], padded, quality, tile, scale):
+        """The picture at 1/scale of its padded size, and its latents, of all tiles' planes."""
         image = np.empty((padded[0] // scale, padded[1] // scale, 3), np.uint8)
         places = self._tiles(*padded, tile)
         latents: list[np.ndarray] = []
         scales: list[int] = []
-        for (rows, columns), known in zip(places, symbols, strict=True):
+        for (rows, columns), known in zip(places, planes, strict=True):
             for i, x in enumerate(self.programs.latents(known, quality)):
                 if len(latents) <= i:
                     scales.append((rows.end - rows.begin) // x.shape[1])
@@ -202,7 +231,10 @@ class Codec:
             )
         if header.quality > self.qualities - 1:
             raise BitstreamError(f"quality {header.quality} is above those of this model")
-        return tiles.checked(header, self.ends, self.multiple)
+        number = tiles.checked(header, self.ends, self.multiple)
+        if len(header.checksums) != len(self.ends) * number:
+            raise BitstreamError(f"the file has {len(header.checksums)} checksums")
+        return number
 
 
 def check_image(image: np.ndarray) -> None:

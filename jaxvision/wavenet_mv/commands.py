@@ -96,7 +96,7 @@ def decode(args: argparse.Namespace) -> None:
         Image.fromarray(decoded.image).save(part, format=kind)
     if args.features:
         with whole_file(args.features) as part, part.open("wb") as file:
-            np.savez(file, **{f"level{i}": x[0] for i, x in enumerate(decoded.latents)})
+            np.savez(file, features=decoded.features)
     height, width, _ = decoded.image.shape
     print(f"{args.picture}: {width}x{height}, {decoded.levels[0]} of {decoded.levels[1]} levels")
 

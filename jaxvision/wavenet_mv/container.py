@@ -5,9 +5,9 @@
     byte      flags: 1, lossless; 2, coded in tensorflow-compression's format
     8 bytes   beginning of the model's hash; of a lossless file, of its tables'
     varint    height, width, quality (in 256ths), tile
-    varint    substreams
-    varint    bytes of each
-    4 bytes   of each substream the CRC-32 of its symbols, little endian
+    varint    substreams, checksums
+    varint    bytes of each substream
+    4 bytes   CRC-32 of the symbols of each level of each tile, little endian
     4 bytes   CRC-32 of all before
     …         the substreams
 
@@ -67,7 +67,8 @@ def write(header: Header, streams: list[bytes]) -> bytes:
     head = MAGIC + bytes([VERSION, header.flags]) + header.model
     for number in (header.height, header.width, round(QUALITY * header.quality), header.tile):
         head += write_varint(number)
-    head += write_varint(len(streams)) + b"".join(map(write_varint, map(len, streams)))
+    head += write_varint(len(streams)) + write_varint(len(header.checksums))
+    head += b"".join(map(write_varint, map(len, streams)))
     head += np.array(header.checksums, "<u4").tobytes()
     return head + zlib.crc32(head).to_bytes(4, "little") + b"".join(streams)
 
@@ -79,12 +80,12 @@ def read(data: bytes) -> tuple[Header, list[bytes]]:
         raise BitstreamError(f"the file is cut off within its header, at {len(data)} bytes")
     flags, model = data[5], data[6 : 6 + HASH]
     try:
-        numbers, at = read_varints(data, 6 + HASH, 5)
-        *numbers, count = numbers
+        numbers, at = read_varints(data, 6 + HASH, 6)
+        *numbers, count, checks = numbers
         lengths, at = read_varints(data, at, count)
     except BitstreamError as error:
         raise BitstreamError("the file is cut off within its header, or damaged there") from error
-    end = at + 4 * count
+    end = at + 4 * checks
     check_header(data, end)
     header = Header(
         model=model,

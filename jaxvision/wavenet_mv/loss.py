@@ -46,7 +46,6 @@ def wavelet_reconstruction(
         return exact, {"mse": exact, "inverse_error": exact}
     cfg = model.cfg.wavelet
     norms = [np.repeat(n, cfg.channels) for n in lifting.norms(cfg.wavelet, cfg.levels)]
-    norms = [norms[0][: cfg.channels], norms[0][cfg.channels :], *norms[1:]]
     sizes = [step / n.astype(np.float32) for n in norms]
     drawn = jax.random.uniform(rngs.sample(), image.shape, minval=-0.5, maxval=0.5)
     noise, noisy = drawn.reshape(len(image), -1), []

@@ -60,6 +60,16 @@ class WavenetMV(nnx.Module):
         literal = self.cfg.wavelet.mode == "literal"
         return 4 if literal else 2 ** (self.cfg.wavelet.levels + self.cfg.compressor.deeper)
 
+    @property
+    def cell(self) -> int:
+        """Pixels that a cell of the mixer's grid is wide."""
+        return 1 if self.cfg.wavelet.mode == "literal" else 2**self.cfg.wavelet.levels
+
+    @property
+    def finest(self) -> int:
+        """Pixels that a cell of the finest plane is wide."""
+        return 1 if self.cfg.wavelet.mode == "literal" else 2
+
     def check(self) -> float:
         """Raises ValueError if another machine might decode something else."""
         return whole.check(self)

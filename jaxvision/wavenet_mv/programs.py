@@ -9,13 +9,15 @@ from flax import nnx
 
 from jaxvision.wavenet_mv.model import WavenetMV
 
+Features = jax.Array | None
+Known = Sequence[jax.Array | np.ndarray | None] | None
+
 
 class Programs:
     """Arrays in, NumPy arrays out; each size of picture or tile compiles once."""
 
     def __init__(self, model: WavenetMV):
         graph, self.state = nnx.split(model)
-        side = model.cfg.compressor.sigma == "hyper"
 
         def analysis(state, image):
             return nnx.merge(graph, state).analyse(image.astype(jnp.float32) / 255)
@@ -23,44 +25,79 @@ class Programs:
         def symbols(state, latents, quality):
             return nnx.merge(graph, state).compressor.symbols(latents, quality)
 
-        def rows(state, known, i, shape):
-            compressor = nnx.merge(graph, state).compressor
-            if i == 0 and side:
-                return compressor.side_index(shape)
-            return compressor.index([x.astype(jnp.float32) for x in known], shape)
+        def rows(state, symbols):
+            return nnx.merge(graph, state).compressor.indexes(_floats(symbols))
 
-        def latents(state, symbols, quality):
-            model = nnx.merge(graph, state)
-            return model.decoded([x.astype(jnp.float32) for x in symbols], quality)
+        def first(state, i, known, shape):
+            """`known` is the side information, or features and symbols of the plane before."""
+            compressor = nnx.merge(graph, state).compressor
+            if known is not None:
+                known = _floats(known)
+                known = compressor.onward(*known) if i else compressor.start(*known)
+            return compressor.first_index(i, known, shape)
+
+        def second(state, i, features, symbols):
+            compressor = nnx.merge(graph, state).compressor
+            return compressor.second_index(i, features, *_floats([symbols]))
+
+        def side(state, shape):
+            return nnx.merge(graph, state).compressor.index_of_side(shape)
+
+        def latents(state, planes, quality):
+            return nnx.merge(graph, state).compressor.latents(_floats(planes), quality)
 
         def picture(state, latents):
-            image = jnp.clip(nnx.merge(graph, state).synthesise(latents), 0, 1)
-            return jnp.round(255 * image).astype(jnp.uint8)
+            return nnx.merge(graph, state).pixels(latents)
 
-        self._analysis, self._symbols = jax.jit(analysis), jax.jit(symbols)
-        self._rows = jax.jit(rows, static_argnums=(2, 3))
+        self._analysis, self._symbols, self._rows = map(jax.jit, (analysis, symbols, rows))
+        self._first = jax.jit(first, static_argnums=(1, 3))
+        self._second = jax.jit(second, static_argnums=1)
+        self._side = jax.jit(side, static_argnums=1)
         self._latents, self._picture = jax.jit(latents), jax.jit(picture)
 
     def analysis(self, image: np.ndarray) -> list[np.ndarray]:
-        """uint8 `[h w 3]` of whole multiples -> latents by group, float32 `[1 h w k]`."""
+        """uint8 `[h w 3]` of whole multiples -> latents, float32 `[1 h w k]`."""
         return list(map(np.asarray, self._analysis(self.state, image[None])))
 
     def symbols(self, latents: Sequence[np.ndarray], quality: float) -> list[np.ndarray]:
-        """int32, in the order of the substreams."""
+        """int32: the side information if there is any, and the planes, coarse to fine."""
         found = self._symbols(self.state, list(latents), _of(quality))
         return [np.asarray(x, np.int32) for x in found]
 
-    def rows(self, known: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """Table rows of the substream after those known, int32 `shape`."""
-        return np.asarray(self._rows(self.state, tuple(known), len(known), tuple(shape)))
+    def rows(self, symbols: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Table rows int32 of all symbols of a picture at once."""
+        return list(map(np.asarray, self._rows(self.state, list(symbols))))
 
-    def latents(self, symbols: Sequence[np.ndarray], quality: float) -> list[np.ndarray]:
-        """What the symbols of some whole levels stand for."""
-        return list(map(np.asarray, self._latents(self.state, list(symbols), _of(quality))))
+    def side_rows(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Table rows of the side information."""
+        return np.asarray(self._side(self.state, tuple(shape)))
+
+    def first_rows(
+        self, i: int, known: Known, shape: tuple[int, ...]
+    ) -> tuple[Features, np.ndarray]:
+        """Plane i's features, and table rows of its first pass.
+
+        `known` is (side information,) for the coarsest plane, then (features, symbols) of the one
+        before; None of a model without side information.
+        """
+        features, rows = self._first(self.state, i, known, tuple(shape))
+        return features, np.asarray(rows)
+
+    def second_rows(self, i: int, features: Features, symbols: np.ndarray) -> np.ndarray:
+        """Table rows of plane i's second pass, of symbols that have the first."""
+        return np.asarray(self._second(self.state, i, features, symbols))
+
+    def latents(self, planes: Sequence[np.ndarray], quality: float) -> list[np.ndarray]:
+        """What the symbols of some whole planes stand for."""
+        return list(map(np.asarray, self._latents(self.state, list(planes), _of(quality))))
 
     def picture(self, latents: Sequence[np.ndarray]) -> np.ndarray:
-        """uint8 `[h w 3]`; of fewer groups a smaller one."""
+        """uint8 `[h w 3]`; of fewer latents a smaller one."""
         return np.asarray(self._picture(self.state, list(latents)))[0]
+
+
+def _floats(arrays):
+    return [None if x is None else x.astype(jnp.float32) for x in arrays]
 
 
 def _of(quality):
