@@ -22,8 +22,9 @@ from absl import app, flags
 from flax import nnx
 
 from jaxvision.data.images import read_image
+from jaxvision.stage import path_name
 from jaxvision.wavenet_mv.codec import Codec
-from jaxvision.wavenet_mv.compressor import CompressorConfig
+from jaxvision.wavenet_mv.compressor import CompressorConfig, first_gain
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
 from jaxvision.wavenet_mv.wavelet import WaveletConfig
 
@@ -44,14 +45,21 @@ def untrained(path: Path, seed: int = 0) -> None:
         wavelet=WaveletConfig(levels=2, width=16),
         compressor=CompressorConfig(latents=32, hyper=4, width=16),
     )
-    model = WavenetMV(cfg, rngs=nnx.Rngs(seed))
-    graph, state = nnx.split(model)
+    graph, state = nnx.split(nnx.eval_shape(lambda: WavenetMV(cfg, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(seed)
-    drawn = jax.tree.map(
-        lambda x: np.asarray(x + 0.05 * rng.normal(size=x.shape), np.float32),
-        nnx.to_pure_dict(state),
-    )
-    nnx.replace_by_pure_dict(state, drawn)
+
+    def drawn(path, x):
+        name = path_name(path)
+        if name.endswith("gains"):
+            return np.full(x.shape, first_gain(512), np.float32)
+        if x.ndim < 2:  # biases; indexes of scales lie about the middle
+            middle = 20.0 if name.endswith(("index", "conv3/bias")) else 0.0
+            return (middle + 0.1 * rng.normal(size=x.shape)).astype(np.float32)
+        deviation = (1 / np.prod(x.shape[:-1])) ** 0.5
+        return (deviation * rng.normal(size=x.shape)).astype(np.float32)
+
+    arrays = jax.tree_util.tree_map_with_path(drawn, nnx.to_pure_dict(state))
+    nnx.replace_by_pure_dict(state, arrays)
     Codec(nnx.merge(graph, state)).save(path)
 
 
@@ -99,7 +107,11 @@ def in_process(way: str, model: Path, file: Path) -> dict[str, str]:
 
 def compared(model: Path, file: Path) -> dict[str, dict[str, str]]:
     """The hashes by way."""
-    return {way: in_process(way, model, file) for way in WAYS}
+    found = {}
+    for way in WAYS:
+        found[way] = in_process(way, model, file)
+        print(f"{way}: decoded", file=sys.stderr, flush=True)
+    return found
 
 
 def main(argv):

@@ -132,6 +132,22 @@ def test_headers_that_ask_for_too_much_are_refused_at_once():
     assert time.perf_counter() - start < 1
 
 
+def test_checksums_are_compared():
+    """The coder's own check lets about one flip in 7,000 pass."""
+    for data, decode in (
+        (tiled(), codec().decode),
+        (lossless_file.encode(picture(9, 9)), lossless_file.decode),
+    ):
+        header, streams = container.read(data)
+        sums = (*header.checksums[:-1], header.checksums[-1] ^ 1)
+        with pytest.raises(BitstreamError, match=f"substream {len(sums) - 1} is damaged"):
+            decode(container.write(dataclasses.replace(header, checksums=sums), streams))
+    head = y4m.parsed(b"YUV4MPEG2 W190 H129 F25:1 C420jpeg")
+    data = clip.write(head, [tiled(), tiled()])
+    with pytest.raises(BitstreamError, match="frame 1 is damaged"):
+        clip.read(data[:-1] + bytes([data[-1] ^ 1]))
+
+
 def test_kinds_of_files_are_told_apart():
     with pytest.raises(BitstreamError, match="the file is lossless"):
         codec().decode(lossless_file.encode(picture(9, 9)))

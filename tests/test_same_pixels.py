@@ -1,0 +1,23 @@
+"""One file, decoded in processes that run their programs differently: the same numbers."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import same_pixels  # noqa: E402
+
+from jaxvision.wavenet_mv.codec import Codec  # noqa: E402
+
+
+@pytest.mark.slow
+def test_symbols_are_the_same_however_programs_run(tmp_path):
+    model, file = tmp_path / "model.npz", tmp_path / "a.wvmv"
+    same_pixels.untrained(model)
+    file.write_bytes(Codec.load(model).encode(same_pixels.drawn_picture(), 1.0))
+    found = same_pixels.compared(model, file)
+    assert set(found) == set(same_pixels.WAYS)
+    assert len({got["symbols"] for got in found.values()}) == 1
+    file.write_bytes(Codec.load(model).encode(same_pixels.drawn_picture(), 0.0))  # another file
+    assert same_pixels.in_process("as it is", model, file) != found["as it is"]
