@@ -24,7 +24,7 @@ from flax import nnx
 from jaxvision.data.images import read_image
 from jaxvision.stage import path_name
 from jaxvision.wavenet_mv.codec import Codec
-from jaxvision.wavenet_mv.compressor import CompressorConfig, first_gain
+from jaxvision.wavenet_mv.compressor import CompressorConfig
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
 from jaxvision.wavenet_mv.wavelet import WaveletConfig
 
@@ -43,17 +43,18 @@ def untrained(path: Path, seed: int = 0) -> None:
     """A small model whose every parameter is drawn, so that nothing is zero or exact by chance."""
     cfg = WavenetMvConfig(
         wavelet=WaveletConfig(levels=2, width=16),
-        compressor=CompressorConfig(latents=32, hyper=4, width=16),
+        compressor=CompressorConfig(latents=32, deeper=1, hyper=4, width=16),
     )
     graph, state = nnx.split(nnx.eval_shape(lambda: WavenetMV(cfg, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(seed)
 
     def drawn(path, x):
         name = path_name(path)
-        if name.endswith("gains"):
-            return np.full(x.shape, first_gain(512), np.float32)
+        if name == "compressor/steps":
+            return np.full(x.shape, -3, np.float32)
         if x.ndim < 2:  # biases; indexes of scales lie about the middle
-            middle = 20.0 if name.endswith(("index", "conv3/bias")) else 0.0
+            scale = name.endswith(("index", "first/bias", "second/bias"))
+            middle = 2.5 if scale else 0.0
             return (middle + 0.1 * rng.normal(size=x.shape)).astype(np.float32)
         deviation = (1 / np.prod(x.shape[:-1])) ** 0.5
         return (deviation * rng.normal(size=x.shape)).astype(np.float32)
@@ -75,22 +76,37 @@ def hashes(model: Path, file: Path, batch: int) -> dict[str, str]:
     """Of a file's symbols and pixels, decoded in this process."""
     codec, symbols = Codec.load(model), hashlib.sha256()
     programs = codec.programs
-    rows = programs.rows
+    if batch > 1:
+        for name in ("_side", "_first", "_second", "_latents", "_picture"):
+            setattr(programs, name, beside_another(getattr(programs, name)))
+    latents = programs.latents
 
-    def seen(known, shape):
-        for x in known[-1:]:
+    def seen(planes, quality):
+        for x in planes:
             symbols.update(np.ascontiguousarray(x, "<i4").tobytes())
-        if batch == 1:
-            found = rows(known, shape)
-        else:  # beside a copy turned upside down: what a batch holds must not matter
-            pairs = [np.concatenate([x, x[:, ::-1]]) for x in known]
-            found = rows(pairs, (batch, *shape[1:]))[:1]
-        symbols.update(np.ascontiguousarray(found, "<i4").tobytes())
-        return found
+        return latents(planes, quality)
 
-    programs.rows = seen
+    programs.latents = seen
     image = codec.decode(file.read_bytes()).image
     return {"symbols": symbols.hexdigest(), "pixels": hashlib.sha256(image.tobytes()).hexdigest()}
+
+
+def beside_another(program):
+    """The program on each picture and a copy turned upside down: a batch's rest must not matter."""
+
+    def both(x):
+        if isinstance(x, tuple) and all(isinstance(n, int) for n in x):
+            return (2, *x[1:])  # a shape
+        if isinstance(x, (list, tuple)):
+            return type(x)(map(both, x))
+        if x is None or isinstance(x, int):
+            return x
+        return np.concatenate([x, x[:, ::-1] if x.ndim > 1 else x])
+
+    def run(state, *args):
+        return jax.tree.map(lambda x: x[:1], program(state, *map(both, args)))
+
+    return run
 
 
 def in_process(way: str, model: Path, file: Path) -> dict[str, str]:
@@ -133,8 +149,8 @@ def main(argv):
     for way, got in found.items():
         marks = [f"{k} {v[:12]} {'same' if v == first[k] else 'OTHER'}" for k, v in got.items()]
         print(f"{way:14} " + "   ".join(marks))
-    if any(got["symbols"] != first["symbols"] for got in found.values()):
-        raise SystemExit("error: symbols differ")
+    if any(got != first for got in found.values()):
+        raise SystemExit("error: the same file gave different pictures")
 
 
 if __name__ == "__main__":

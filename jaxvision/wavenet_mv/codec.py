@@ -167,29 +167,29 @@ class Codec:
         """The symbols of each tile in turn."""
         height, width = self._padded(*image.shape[:2])
         pads = [(0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)]
-        image = np.pad(image, pads, mode="reflect")
-        for rows, columns in self._tiles(height, width, tile):
-            latents = self.programs.analysis(image[rows.window(), columns.window()])
-            scales = [(rows.last - rows.first) // x.shape[1] for x in latents]
-            own = [
-                x[:, rows.inside(n), columns.inside(n)]
-                for x, n in zip(latents, scales, strict=True)
+        image, places = np.pad(image, pads, mode="reflect"), self._tiles(height, width, tile)
+
+        def latents(rows, columns):
+            found = self.programs.analysis(image[rows.window(), columns.window()])
+            scales = [(rows.last - rows.first) // x.shape[1] for x in found]
+            return [
+                x[:, rows.inside(n), columns.inside(n)] for x, n in zip(found, scales, strict=True)
             ]
-            yield self.programs.symbols(own, quality)
+
+        gathered = _gathered((latents(*place) for place in places), places, (height, width))
+        symbols = self.programs.symbols(gathered, quality)
+        scales = [height // x.shape[1] for x in symbols]
+        for rows, columns in places:
+            yield [
+                x[:, rows.part(n), columns.part(n)] for x, n in zip(symbols, scales, strict=True)
+            ]
 
     def _shown(self, planes: Iterable[list[np.ndarray]], padded, quality, tile, scale):
         """The picture at 1/scale of its padded size, and its latents, of all tiles' planes."""
         image = np.empty((padded[0] // scale, padded[1] // scale, 3), np.uint8)
         places = self._tiles(*padded, tile)
-        latents: list[np.ndarray] = []
-        scales: list[int] = []
-        for (rows, columns), known in zip(places, planes, strict=True):
-            for i, x in enumerate(self.programs.latents(known, quality)):
-                if len(latents) <= i:
-                    scales.append((rows.end - rows.begin) // x.shape[1])
-                    size = [n // scales[i] for n in padded]
-                    latents.append(np.empty((1, *size, x.shape[3]), x.dtype))
-                latents[i][:, rows.part(scales[i]), columns.part(scales[i])] = x
+        latents = self.programs.latents(_gathered(planes, places, padded), quality)
+        scales = [padded[0] // x.shape[1] for x in latents]
         for rows, columns in places:
             seen = [
                 x[:, rows.window(n), columns.window(n)]
@@ -235,6 +235,19 @@ class Codec:
         if len(header.checksums) != len(self.ends) * number:
             raise BitstreamError(f"the file has {len(header.checksums)} checksums")
         return number
+
+
+def _gathered(parts: Iterable[list[np.ndarray]], places, size) -> list[np.ndarray]:
+    """Arrays `[1 h w k]` of the whole picture, of those of its tiles."""
+    whole: list[np.ndarray] = []
+    scales: list[int] = []
+    for (rows, columns), arrays in zip(places, parts, strict=True):
+        for i, x in enumerate(arrays):
+            if len(whole) <= i:
+                scales.append((rows.end - rows.begin) // x.shape[1])
+                whole.append(np.empty((1, *(n // scales[i] for n in size), x.shape[3]), x.dtype))
+            whole[i][:, rows.part(scales[i]), columns.part(scales[i])] = x
+    return whole
 
 
 def check_image(image: np.ndarray) -> None:
