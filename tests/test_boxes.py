@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.cofnet.nms import nms_keep, select
+from jaxvision.nn.nms import nms_keep, select
 from jaxvision.losses import boxes as B
 from jaxvision.losses.classification import quality_focal_loss
 
