@@ -52,13 +52,13 @@ def loss_of(heads, batch, rngs):
 
 @pytest.fixture(scope="module")
 def trained(toy):
-    """What heads say of the scenes after 60 steps on them, and the losses on the way."""
+    """What heads say of the scenes after 150 steps on them, and the losses on the way."""
     stage = Stage(
         name="heads",
         model=lambda rngs: Heads(CHANNELS, BOTH, rngs=rngs),
         data=lambda split: None,
         objectives={"heads": Objective(loss=loss_of, optimizer=optax.adam(1e-2))},
-        steps=60,
+        steps=150,
     )
     program = build(stage)
     state, step, losses = jax.jit(program.init)(jax.random.key(0)), jax.jit(program.step), []

@@ -42,7 +42,7 @@ def test_masks_are_learnt(toy):
         model=lambda rngs: Heads(CHANNELS, CONFIG, rngs=rngs),
         data=lambda split: None,
         objectives={"heads": Objective(loss=loss, optimizer=optax.adam(1e-2))},
-        steps=60,
+        steps=150,
     )
     program = build(stage)
     state, step = jax.jit(program.init)(jax.random.key(0)), jax.jit(program.step)
