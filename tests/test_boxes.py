@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.cofnet.nms import nms_keep, select
 from jaxvision.losses import boxes as B
 from jaxvision.losses.classification import quality_focal_loss
+from jaxvision.nn.nms import nms_keep, select
 
 
 def random_corners(rng, n, scale=1.0):

@@ -9,8 +9,8 @@ from flax import nnx
 from jaxvision.cofnet import diffusion
 from jaxvision.cofnet.dense import proposals
 from jaxvision.cofnet.model import COFNet, Fields
-from jaxvision.cofnet.nms import select
 from jaxvision.losses.boxes import to_corners
+from jaxvision.nn.nms import select
 
 PROPOSALS = ("learned", "random")
 
