@@ -14,10 +14,21 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 TESTS = Path(__file__).parent
+# Files that take long come first, so that no process works on one of them while another has ended.
+LONGEST = ("test_systems", "test_wavenet_codec", "test_cofnet", "test_selective_scan", "test_ssd")
 CACHE = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist begins with what comes first here
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="module", autouse=True)
