@@ -27,14 +27,30 @@ def exact_conv(x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -
         raise ValueError(f"x {x.shape}, weight {weight.shape} are not [b h w i], [kh kw i o]")
     if weight.shape[0] % 2 == 0 or weight.shape[1] % 2 == 0:
         raise ValueError(f"weight {weight.shape} has an even size")
-    out = lax.platform_dependent(x, weight, cpu=_convolution, default=_products)
+    out = _exact_conv(x, weight)
     return out if bias is None else out + bias.astype(jnp.float32)
+
+
+@jax.custom_vjp
+def _exact_conv(x, weight):
+    return lax.platform_dependent(x, weight, cpu=_convolution, default=_products)
+
+
+def _forward(x, weight):
+    return _exact_conv(x, weight), (x, weight)
+
+
+def _backward(saved, gradient):  # which need not be exact
+    return jax.vjp(_convolution, *saved)[1](gradient)
+
+
+_exact_conv.defvjp(_forward, _backward)
 
 
 def _convolution(x, weight):
     return lax.conv_general_dilated(
         x,
-        weight.astype(x.dtype),
+        weight,
         (1, 1),
         "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -96,9 +112,10 @@ def quantize_weight(weight: jax.Array, bits: int = 8) -> tuple[jax.Array, jax.Ar
         raise ValueError(f"bits={bits} lies outside 2 … 9")
     most = (1 << bits - 1) - 1
     largest = jnp.max(abs(lax.stop_gradient(weight)))
-    # most / largest = f 2^e with 1/2 <= f < 1; of no weight but 0 any shift is right
-    _, exponent = jnp.frexp(most / jnp.maximum(largest, 1e-30))
-    shift = jnp.clip(exponent - 1, -30, 30)
+    # largest = f 2^e with 1 <= f < 2, e read off its bits; of no weight but 0 any shift is right.
+    exponent = (lax.bitcast_convert_type(largest, jnp.int32) >> 23) - 127
+    shift = jnp.clip(bits - 2 - exponent, -30, 30)
+    shift = shift - (largest * power_of_two(shift) > most)
     return round_through(weight * power_of_two(shift)), shift
 
 
