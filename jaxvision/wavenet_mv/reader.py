@@ -84,17 +84,20 @@ def answers(model: Reader, image: jax.Array) -> dict[str, jax.Array]:
     As `heads.model.predictions`, `[b k …]` over the k lambdas, with `bpp` `[b k]` and `shown`
     uint8 `[b h w 3]`, what the middle quality decodes to.
     """
-    lambdas = model.codec.cfg.compressor.lambdas
+    count = len(model.codec.cfg.compressor.lambdas)
     pixels = image.shape[1] * image.shape[2]
-    columns = []
-    for i in range(len(lambdas)):
-        quality = jnp.full(image.shape[:1], float(i))
+
+    def at(quality):
+        quality = jnp.full(image.shape[:1], quality)
         symbols, features = model.coded(image, quality)
+        bpp = sum(model.codec.compressor.bits(symbols)) / pixels
+        shown = model.codec.pixels(model.codec.decoded(symbols, quality))
         found = predictions(model.heads(features), image.shape[1:3])
-        columns.append(found | {"bpp": sum(model.codec.compressor.bits(symbols)) / pixels})
-        if i == len(lambdas) // 2:
-            shown = model.codec.pixels(model.codec.decoded(symbols, quality))
-    return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *columns) | {"shown": shown}
+        return found | {"bpp": bpp, "shown": shown}
+
+    found = jax.lax.map(at, jnp.arange(count, dtype=jnp.float32))  # a loop: compiled once
+    shown = found.pop("shown")[count // 2]
+    return {name: jnp.moveaxis(x, 0, 1) for name, x in found.items()} | {"shown": shown}
 
 
 def teacher_answers(model: Teacher, image: jax.Array) -> dict[str, jax.Array]:
