@@ -3,7 +3,7 @@
 (none)     SkyWatch scenes drawn on the spot: for two CPU cores, and larger where there is a GPU
 coco       COCO 2017, the full model on 8 GPUs of 80 GB (launch/setup_coco.sh fetches the data)
 skywatch   a folder of yours in COCO form: --config.data.root=FOLDER
-tiny       a check that everything works, in about two minutes
+tiny       a check that everything works, in a minute
 """
 
 from jaxvision.cofnet.loss import LossConfig
@@ -55,13 +55,14 @@ def get_config(preset: str = "base"):
     )
     tiny = small | dict(
         backbone=dict(
-            dims=(8, 16, 16, 16),
-            depths=(1, 1, 1, 1),
-            mixers=("conv", "scan", "scan", "scan"),
+            dims=(8, 16),
+            depths=(1, 1),
+            mixers=("conv", "scan"),
             stem="patch",
             scan=dict(state=2, expand=1),
         ),
         width=32,
+        rounds=1,
     )
     size = {"tiny": (64, 64), "coco": (640, 640), "skywatch": (512, 640) if gpu else (256, 320)}
     model = {"tiny": tiny, "coco": large}.get(preset, medium if gpu else small)

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxvision import sharding
 from jaxvision.names import flatten, types
 from jaxvision.stage import FROZEN, Batch, Logs, Stage, label_params, path_name
+from jaxvision.streams import streams
 
 INFERENCE = dict(deterministic=True, use_running_average=True, raise_if_not_found=False)
 STATE = nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))
@@ -43,17 +44,17 @@ class Program:
 
 def build(stage: Stage) -> Program:
     """Makes the functions of `stage`; nothing is computed or compiled yet."""
-    model = nnx.eval_shape(lambda: stage.model(nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: stage.model(streams(0)))
     shapes, _ = split(model)
     labels = label_params(shapes, stage.objectives)
-    _check_params(stage, shapes)
+    _check_params(stage, shapes, model)
     train_def = nnx.graphdef(nnx.view(model, only=_frozen_modules(labels), **INFERENCE))
     eval_def = nnx.graphdef(nnx.view(model, **INFERENCE))
     optimizers = {name: objective.optimizer for name, objective in stage.objectives.items()}
     optimizer = optax.partition(optimizers | {FROZEN: optax.set_to_zero()}, labels)
 
     def init(key):
-        return restart(*split(stage.model(nnx.Rngs(key))))
+        return restart(*split(stage.model(streams(key))))
 
     def restart(params, model_state):
         step = jnp.zeros((), jnp.int32)
@@ -205,7 +206,7 @@ def _frozen_modules(labels) -> Callable[[tuple, Any], bool]:
     return is_frozen
 
 
-def _check_params(stage: Stage, params) -> None:
+def _check_params(stage: Stage, params, model: nnx.Module) -> None:
     """Parameters are float32 whatever the model computes in; random streams are arguments."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.inexact) or jnp.finfo(leaf.dtype).bits < 32:
@@ -213,8 +214,7 @@ def _check_params(stage: Stage, params) -> None:
                 f"stage {stage.name!r}: parameter {path_name(path)} is {leaf.dtype}; "
                 "keep parameters in float32 (param_dtype) and let the model compute in another"
             )
-    streams = nnx.state(nnx.eval_shape(lambda: stage.model(nnx.Rngs(0))), nnx.RngState)
-    for path, _ in nnx.to_flat_state(streams):
+    for path, _ in nnx.to_flat_state(nnx.state(model, nnx.RngState)):
         raise ValueError(
             f"stage {stage.name!r}: the model keeps a random stream at {'/'.join(map(str, path))}; "
             "pass rngs when calling it instead"

@@ -7,8 +7,15 @@ from flax import nnx
 
 def made(make):
     """`make()`, a module without random state of its own."""
-    graph = nnx.graphdef(nnx.eval_shape(make))
-    return nnx.merge(graph, jax.jit(lambda: nnx.as_pure(nnx.state(make())))())
+    graphs = []
+
+    def arrays():
+        graph, state = nnx.split(make())
+        graphs.append(graph)
+        return nnx.as_pure(state)
+
+    state = jax.jit(arrays)()
+    return nnx.merge(graphs[0], state)
 
 
 run = jax.jit(lambda module, *inputs: module(*inputs))

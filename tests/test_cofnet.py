@@ -81,16 +81,21 @@ UNTRAINED = {
 }
 
 
+@functools.cache
+def gradient(objective="x0"):
+    """The loss and its parts, and the gradient in the parameters; compiled."""
+    graph, _ = parts(objective)
+
+    def loss(params, batch, key):
+        return detection_loss(nnx.merge(graph, params), batch, nnx.Rngs(key), cfg=LOSS)
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
 @pytest.mark.parametrize("objective", ["x0", "eps"])
 def test_loss_reaches_every_parameter_and_is_finite(batch, objective):
-    graph, params = parts(objective)
-
-    @jax.jit
-    def gradient(params):
-        loss = lambda p: detection_loss(nnx.merge(graph, p), batch, nnx.Rngs(1), cfg=LOSS)  # noqa: E731
-        return jax.value_and_grad(loss, has_aux=True)(params)
-
-    (loss, logs), gradients = gradient(perturbed(params))
+    params = perturbed(parts(objective)[1])
+    (loss, logs), gradients = gradient(objective)(params, batch, jax.random.key(1))
     assert np.isfinite(loss) and all(np.isfinite(v) for v in logs.values())
     largest = {
         "/".join(str(getattr(k, "key", k)) for k in path[:-1]): np.abs(g).max()
@@ -102,19 +107,18 @@ def test_loss_reaches_every_parameter_and_is_finite(batch, objective):
 
 
 def test_loss_falls_when_trained_on_one_batch(batch):
-    graph, params = parts()
+    _, params = parts()
     tx = optax.adam(3e-3)
 
     @jax.jit
-    def step(params, state, key):
-        loss = lambda p: detection_loss(nnx.merge(graph, p), batch, nnx.Rngs(key), cfg=LOSS)[0]  # noqa: E731
-        value, gradients = jax.value_and_grad(loss)(params)
+    def update(params, state, gradients):
         updates, state = tx.update(gradients, state)
-        return optax.apply_updates(params, updates), state, value
+        return optax.apply_updates(params, updates), state
 
-    state, losses = tx.init(params), []
+    state, losses = jax.jit(tx.init)(params), []
     for i in range(60):
-        params, state, value = step(params, state, jax.random.key(i))
+        (value, _), gradients = gradient()(params, batch, jax.random.key(i))
+        params, state = update(params, state, gradients)
         losses.append(float(value))
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 

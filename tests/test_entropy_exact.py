@@ -1,5 +1,7 @@
 """Networks of whole numbers in float32: the bits of an int32 network, however it is run."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from jaxvision.entropy.exact import (
 )
 
 OPTIMISED = True  # exactness must survive every pass of the compiler
+jit = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
 WIDTHS, SHIFTS = (16, 32, 24, 8), (7, 8, 9)
 
 
@@ -66,14 +69,14 @@ def test_it_is_the_int32_network(x, layers):
         assert 0.01 < check_budget(weight, bias, most=most) < 1
     expected = network_int32(x, layers)
     assert len(np.unique(expected[1])) > 50  # not all clipped
-    compiled = jax.jit(lambda x: network(x, layers))
+    compiled = jit(lambda x: network(x, layers))
     runs = {
         "eager": network(x, layers),
         "compiled": compiled(x),
         "one by one": jax.tree.map(
             lambda *parts: jnp.concatenate(parts), compiled(x[:1]), compiled(x[1:])
         ),
-        "bfloat16 operands": jax.jit(lambda x: network(x, layers, jnp.bfloat16))(x),
+        "bfloat16 operands": jit(lambda x: network(x, layers, jnp.bfloat16))(x),
     }
     for name, run in runs.items():
         for ours, theirs in zip(run, expected, strict=True):
@@ -94,7 +97,7 @@ def test_rescale_floors_towards_minus_infinity():
 
 def test_powers_of_two_are_exact():
     exponents = np.arange(-126, 128)
-    powers = jax.jit(power_of_two)(exponents)
+    powers = jit(power_of_two)(exponents)
     np.testing.assert_array_equal(powers, np.ldexp(np.float32(1), exponents))
     with pytest.raises(ValueError, match="exponent=128"):
         power_of_two(128)

@@ -79,23 +79,23 @@ def test_groups_are_held_out_of_each_category_in_order():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(kind="voc"), "data.kind='voc'"),
+        (dict(kind="voc"), "labelled.kind='voc'"),
         (dict(kind="coco"), "no pictures for kind 'coco'"),
-        (dict(size=31), "data.size=31"),
-        (dict(val_size=8), "data.val_size=8"),
-        (dict(holdout=1), "data.holdout=1"),
-        (dict(segment_classes=256), "data.segment_classes=256"),
-        (dict(scenes=dict(objects=0)), "data.scenes.objects=0"),
-        (dict(scenes=dict(empty=1.0)), "data.scenes.empty=1.0"),
-        (dict(scenes=dict(length=(0.5, 0.2))), r"data.scenes.length=\(0.5, 0.2\)"),
-        (dict(crops=dict(focus=1.5)), "data.crops.focus=1.5"),
-        (dict(crops=dict(hue=1.0)), "data.crops.hue=1.0"),
-        (dict(crops=dict(scale=(0.0, 1.0))), r"data.crops.scale=\(0.0, 1.0\)"),
+        (dict(size=31), "labelled.size=31"),
+        (dict(val_size=8), "labelled.val_size=8"),
+        (dict(holdout=1), "labelled.holdout=1"),
+        (dict(segment_classes=256), "labelled.segment_classes=256"),
+        (dict(scenes=dict(objects=0)), "labelled.scenes.objects=0"),
+        (dict(scenes=dict(empty=1.0)), "labelled.scenes.empty=1.0"),
+        (dict(scenes=dict(length=(0.5, 0.2))), r"labelled.scenes.length=\(0.5, 0.2\)"),
+        (dict(crops=dict(focus=1.5)), "labelled.crops.focus=1.5"),
+        (dict(crops=dict(hue=1.0)), "labelled.crops.hue=1.0"),
+        (dict(crops=dict(scale=(0.0, 1.0))), r"labelled.crops.scale=\(0.0, 1.0\)"),
     ],
 )
 def test_configs_are_checked(fields, message):
     with pytest.raises(ValueError, match=message):
-        from_config(LabelledConfig, fields_of(LabelledConfig, fields), path="data.")
+        from_config(LabelledConfig, fields_of(LabelledConfig, fields), path="labelled.")
 
 
 def test_rows_for_too_few_boxes_are_refused():

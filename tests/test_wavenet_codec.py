@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from modules import made
 from PIL import Image
 
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.stage import path_name
+from jaxvision.streams import streams
 from jaxvision.wavenet_mv import __main__ as command
 from jaxvision.wavenet_mv import container
 from jaxvision.wavenet_mv.codec import Codec
@@ -32,8 +34,13 @@ def config(sigma="hyper", **wavelet):
 
 
 @functools.cache
+def network(sigma="hyper"):
+    return made(lambda: WavenetMV(config(sigma), rngs=streams(0)))
+
+
+@functools.cache
 def codec(sigma="hyper"):
-    return Codec(WavenetMV(config(sigma), rngs=nnx.Rngs(0)))
+    return Codec(network(sigma))
 
 
 @functools.cache
@@ -116,7 +123,7 @@ def test_headers_name_what_is_wrong():
 
 def test_indexes_are_those_of_any_batch_and_mode():
     """What encoder and decoder must find alike: whole numbers, however they are computed."""
-    model = WavenetMV(config(), rngs=nnx.Rngs(3))
+    model = network()
     assert 0 < model.check() < 1
     rng = np.random.default_rng(0)
     shapes = [(2, 3, 4, 4), (2, 3, 4, 12), (2, 6, 8, 9), (2, 12, 16, 5)]
@@ -132,7 +139,7 @@ def test_indexes_are_those_of_any_batch_and_mode():
 
 
 def test_training_estimates_bits_and_reaches_every_parameter():
-    graph, params, rest = nnx.split(WavenetMV(config(), rngs=nnx.Rngs(0)), nnx.Param, ...)
+    graph, params, rest = nnx.split(network(), nnx.Param, ...)
     x = jnp.asarray(picture()[:32, :40], jnp.float32)[None] / 255
 
     def loss(params):
@@ -155,7 +162,7 @@ def test_training_estimates_bits_and_reaches_every_parameter():
 def test_reported_bits_are_those_of_the_file(sigma):
     """Within a hundredth, and what the coder's states take; of a picture that no table escapes."""
     image = np.tile(picture()[:32, :40] // 16 + 120, (2, 2, 1))
-    model = WavenetMV(config(sigma), rngs=nnx.Rngs(0))
+    model = network(sigma)
     found = jax.jit(lambda x: rates(model, x))(jnp.asarray(image)[None])
     assert found["bpp"].shape == (1, 3) and (found["ms_ssim"] == 0).all()
     for k in range(3):
@@ -186,7 +193,7 @@ def test_report_means_over_pictures(tmp_path):
 
 def test_wavelet_stage_learns_from_noise_alone():
     """Without noise the transform has no error, so that nothing could be learned from it."""
-    graph, params, rest = nnx.split(WavenetMV(config(), rngs=nnx.Rngs(0)), nnx.Param, ...)
+    graph, params, rest = nnx.split(network(), nnx.Param, ...)
     batch = {"image": jnp.asarray(picture()[None, :32, :40])}
 
     def loss(params):
@@ -272,7 +279,7 @@ def test_literal_form_trains_and_codes():
         wavelet=WaveletConfig(mode="literal", width=8),
         compressor=CompressorConfig(latents=8, hyper=4, width=8),
     )
-    literal = Codec(WavenetMV(cfg, rngs=nnx.Rngs(0)))
+    literal = Codec(made(lambda: WavenetMV(cfg, rngs=streams(0))))
     image = picture()[:9, :13]
     decoded = literal.decode(literal.encode(image, 0.0))
     np.testing.assert_array_equal(decoded.image, literal.reconstruct(image, 0.0))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxvision.streams import streams
 from jaxvision.wavenet_mv import contexts, steps, whole
 from jaxvision.wavenet_mv.adamix import AdaMixNet, joined, kept_bands, parted
 from jaxvision.wavenet_mv.compressor import CompressorConfig
@@ -25,7 +26,7 @@ def config(sigma="hyper", **wavelet):
 @functools.cache
 def stirred(sigma="hyper"):
     """A model with every parameter moved, as after training."""
-    model = WavenetMV(config(sigma), rngs=nnx.Rngs(0))
+    model = WavenetMV(config(sigma), rngs=streams(0))
     graph, params, rest = nnx.split(model, nnx.Param, ...)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -57,7 +58,7 @@ def _smooth(x):
 
 
 def test_whole_layers_give_whole_numbers_and_few_digits():
-    layer = whole.WholeConv(5, 6, 3, rngs=nnx.Rngs(0))
+    layer = whole.WholeConv(5, 6, 3, rngs=streams(0))
     x = jnp.round(30 * jax.random.normal(jax.random.key(0), (1, 6, 7, 5)))
     y = layer(x)
     assert bool((y == jnp.round(y)).all()) and 0 <= float(y.min()) and float(y.max()) <= whole.MOST
@@ -70,7 +71,7 @@ def test_whole_layers_give_whole_numbers_and_few_digits():
     layer.bias[...] = jnp.full((6,), 1e9)  # held back to what the sums have room for
     assert whole.check(layer) < 1
     with pytest.raises(ValueError, match="sums may pass 2"):
-        whole.WholeConv(4000, 1, 3, rngs=nnx.Rngs(0))
+        whole.WholeConv(4000, 1, 3, rngs=streams(0))
 
 
 def test_steps_are_the_powers_at_every_quality():
@@ -156,7 +157,7 @@ def test_bits_teach_latents_and_scales():
 
 
 def test_planes_and_grids_are_rearranged_without_loss():
-    model = WavenetMV(config(), rngs=nnx.Rngs(0))
+    model = WavenetMV(config(), rngs=streams(0))
     latents = model.analyse(picture())
     assert [x.shape for x in latents] == [(1, 8, 12, 3), (1, 8, 12, 9), (1, 16, 24, 5)]
     planes = model.compressor.split(latents)
@@ -177,15 +178,15 @@ def test_kept_bands_are_luminance_first():
 
 
 def test_a_dead_zone_makes_zeros():
-    model = WavenetMV(config(), rngs=nnx.Rngs(0))
+    model = WavenetMV(config(), rngs=streams(0))
     rounded = model.compressor._rounded(jnp.array([0.59, 0.61, -0.59, -0.61, 1.4, -2.6]))
     np.testing.assert_array_equal(rounded, [0, 1, 0, -1, 1, -3])
 
 
 def test_adamix_net_adds_nothing_untrained_and_takes_any_channels():
     x = jax.random.normal(jax.random.key(0), (1, 5, 6, 10))
-    assert not AdaMixNet(10, 7, bits=5, rngs=nnx.Rngs(0))(x).any()
-    y = AdaMixNet(10, 7, bits=5, gain=1.0, rngs=nnx.Rngs(0))(x)
+    assert not AdaMixNet(10, 7, bits=5, rngs=streams(0))(x).any()
+    y = AdaMixNet(10, 7, bits=5, gain=1.0, rngs=streams(0))(x)
     assert y.shape == (1, 5, 6, 7) and float(abs(y).max()) > 0
 
 
@@ -194,7 +195,7 @@ def test_literal_form_trains_and_decodes():
         wavelet=WaveletConfig(mode="literal", width=8),
         compressor=CompressorConfig(latents=8, hyper=4, width=8),
     )
-    model = WavenetMV(cfg, rngs=nnx.Rngs(0))
+    model = WavenetMV(cfg, rngs=streams(0))
     x = picture()[:, :12, :16]
     out = model.train_step(x, jnp.array([0.0]), jax.random.key(0))
     assert out.image.shape == x.shape and out.bpp.shape == (1,) and float(out.bpp[0]) > 0

@@ -1,105 +1,86 @@
 """WAVENET-MV for the training program: config -> stages, prediction, export."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
-import grain
 import jax
 import numpy as np
+from flax import nnx
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision.data.images import read_image
-from jaxvision.data.inputs import expand
-from jaxvision.data.pictures import CentreCrops, Crops, PicturesConfig, split_pictures
-from jaxvision.data.pipeline import batches
-from jaxvision.data.video import is_image
+from jaxvision.data.labelled import LabelledConfig, LabelledData
+from jaxvision.data.pictures import PicturesConfig
 from jaxvision.spelling import nearest
-from jaxvision.stage import Eval, Experiment, Graft, Objective, Stage
-from jaxvision.wavenet_mv.codec import Codec
-from jaxvision.wavenet_mv.evaluation import RateReport, rates, scalar_names
-from jaxvision.wavenet_mv.loss import rate_distortion, wavelet_reconstruction
+from jaxvision.stage import Experiment
+from jaxvision.wavenet_mv.evaluation import rates
+from jaxvision.wavenet_mv.heads.loss import HeadsLossConfig
+from jaxvision.wavenet_mv.heads.model import HeadsConfig
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
-
-LOSSES = {"wavelet": wavelet_reconstruction, "compressor": rate_distortion}
+from jaxvision.wavenet_mv.predict import predict
+from jaxvision.wavenet_mv.reader import Names, answers
+from jaxvision.wavenet_mv.stages import CODEC, READING, codec_stage, reading_stage
 
 
 def build(config: ConfigDict) -> Experiment:
-    """The stages of `config.run`: `wavelet` (L2) and `compressor` (rate and distortion)."""
+    """The stages of `config.run`: `wavelet`, `compressor`, `teacher`, `heads`.
+
+    Fills in `config.names`, so that a saved config predicts without the labelled data.
+    """
     data = configs.from_config(PicturesConfig, config.data, path="data.")
     model = configs.from_config(WavenetMvConfig, config.model, path="model.")
     for name in config.run:
-        if name not in LOSSES:
-            raise ValueError(f"run: no stage {name!r}{nearest(name, LOSSES)}")
-    multiple = 1 if model.wavelet.mode == "literal" else 2**model.wavelet.levels
-    for name in ("crop", "val_crop"):
-        if getattr(data, name) % multiple:
-            raise ValueError(f"data.{name}={getattr(data, name)} must be a multiple of {multiple}")
-    stages = {name: _stage(name, config, data, model) for name in config.run}
+        if name not in (*CODEC, *READING):
+            raise ValueError(f"run: no stage {name!r}{nearest(name, (*CODEC, *READING))}")
+    multiple = 4
+    if model.wavelet.mode == "lifting":
+        multiple = 2 ** (model.wavelet.levels + model.compressor.deeper)
+    sizes = {f"data.{name}": getattr(data, name) for name in ("crop", "val_crop")}
 
-    def forward(net: WavenetMV, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        return rates(net, batch["image"])
+    reading = {}
+    if set(config.run) & set(READING):
+        labelled = configs.from_config(LabelledConfig, config.labelled, path="labelled.")
+        sizes |= {f"labelled.{name}": getattr(labelled, name) for name in ("size", "val_size")}
+        reading = _reading(config, labelled, model)
+    for name, size in sizes.items():
+        if size % multiple:
+            raise ValueError(f"{name}={size} must be a multiple of {multiple}")
+    stages = {
+        name: codec_stage(name, config, data, model)
+        if name in CODEC
+        else reading_stage(name, config, model=model, **reading)
+        for name in config.run
+    }
 
-    def predict(net: WavenetMV, inputs: Sequence[Path], output: Path) -> Iterable[dict]:
-        """Each picture's file, at the middle quality, and what it decodes to."""
-        codec = Codec(net)
-        output.mkdir(parents=True, exist_ok=True)
-        codec.save(output / "model.npz")
-        quality = (codec.qualities - 1) / 2
-        for path, relative in expand(inputs, without=output).items():
-            if not is_image(path):
-                raise ValueError(f"{path}: wavenet_mv codes pictures, no videos")
-            image = read_image(path)
-            written = codec.encode(image, quality)
-            target = output / relative.with_name(f"{relative.name}.wvmv")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(written)
-            shown = codec.decode(written).image.astype(np.float64)
-            error = max(((shown - image) ** 2).mean(), 1e-10)
-            bpp = 8 * len(written) / (image.shape[0] * image.shape[1])
-            psnr = float(10 * np.log10(255**2 / error))
-            yield {"file": str(path), "bytes": len(written), "bpp": bpp, "psnr": psnr}
+    def forward(net: nnx.Module, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        if isinstance(net, WavenetMV):
+            return rates(net, batch["image"])
+        return answers(net, batch["image"])
 
-    example = {"image": np.zeros((1, data.val_crop, data.val_crop, 3), np.uint8)}
-    return Experiment(stages=stages, predict=predict, forward=forward, example=example)
-
-
-def _stage(name: str, config: ConfigDict, data: PicturesConfig, model: WavenetMvConfig) -> Stage:
-    cfg = config.stages[name]
-    lambdas = model.compressor.lambdas
-    known = [f"val/{scalar}" for scalar in scalar_names(lambdas)]
-    if cfg.best and cfg.best not in known:
-        raise ValueError(f"stages.{name}.best: no metric {cfg.best!r}{nearest(cfg.best, known)}")
-
-    return Stage(
-        name=name,
-        model=lambda rngs: WavenetMV(model, rngs=rngs),
-        data=functools.partial(_data, data, batch=cfg.batch, seed=config.seed),
-        objectives={
-            name: Objective(loss=LOSSES[name], optimizer=configs.optimizer(cfg), params=cfg.train)
-        },
-        steps=cfg.steps,
-        init_from=tuple(Graft(source=source) for source in cfg.init_from),
-        evals={
-            "val": Eval(
-                split="val",
-                predict=lambda net, batch, rngs: rates(net, batch["image"]),
-                host=lambda directory: (RateReport(lambdas, directory),),
-                every=cfg.eval_every,
-            )
-        },
-        ema=cfg.ema or None,
-        save_every=cfg.save_every,
-        best=cfg.best or None,
-        seed=config.seed,
+    names = reading.get("names", Names())
+    size = labelled.size if reading else data.val_crop
+    return Experiment(
+        stages=stages,
+        predict=functools.partial(predict, names=names),
+        forward=forward,
+        example={"image": np.zeros((1, size, size, 3), np.uint8)},
     )
 
 
-def _data(cfg: PicturesConfig, split: str, *, batch: int, seed: int) -> grain.MapDataset:
-    paths = split_pictures(cfg)[split]
-    processes = dict(process_index=jax.process_index(), process_count=jax.process_count())
-    if split == "train":
-        return batches(Crops(paths, cfg, seed=seed), batch=batch, repeat=True, **processes)
-    examples = CentreCrops(paths, crop=cfg.val_crop)
-    return batches(examples, batch=batch, repeat=False, **processes)
+def _reading(config: ConfigDict, labelled: LabelledConfig, model: WavenetMvConfig) -> dict:
+    """What the stages with heads share."""
+    data = LabelledData(labelled, seed=config.seed)
+    if not any(config.names.values()):
+        config.names = dict(classes=data.classes, segments=data.segments, actions=data.actions)
+    names = configs.from_config(Names, config.names, path="names.")
+    heads = configs.from_config(
+        HeadsConfig,
+        config.heads,
+        path="heads.",
+        detect_classes=len(names.classes),
+        segment_classes=len(names.segments),
+        actions=len(names.actions),
+        stride=2**model.wavelet.levels,
+    )
+    loss = configs.from_config(HeadsLossConfig, config.loss, path="loss.")
+    return dict(data=data, names=names, heads=heads, loss=loss)

@@ -1,5 +1,11 @@
-import jax
-import pytest
+import os
+
+# XLA reads this once, at the first computation: see tests/conftest.py.
+QUICK = "--xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -49,6 +49,7 @@ BY_BACKEND = [
 
 # Halves compile times; the golden vectors run the fast backend as users compile it.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+users_jit = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
 
 
 def make(*, length, n=4, B="vary", C="vary", extras=(), low=False, **options):

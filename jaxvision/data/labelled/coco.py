@@ -83,7 +83,7 @@ def load_coco(cfg: LabelledConfig) -> tuple[dict[str, MaskedCoco], tuple[str, ..
         names = tuple(map(masks.name, classes.ids))
         logging.info("%s: %d of %d pictures have a mask", folder, len(there), len(train))
     elif cfg.segment_classes:
-        raise ValueError(f"data.segment_classes={cfg.segment_classes}: {folder} is no folder")
+        raise ValueError(f"labelled.segment_classes={cfg.segment_classes}: {folder} is no folder")
     sources = {
         split: MaskedCoco(source, masks, classes, actions=cfg.actions)
         for split, source in found.items()

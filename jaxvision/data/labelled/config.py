@@ -22,12 +22,12 @@ class ScenesConfig:
     def __post_init__(self):
         for name in ("train", "val", "objects"):
             if getattr(self, name) < 1:
-                raise ValueError(f"data.scenes.{name}={getattr(self, name)} must be at least 1")
+                raise ValueError(f"labelled.scenes.{name}={getattr(self, name)} must be at least 1")
         if not 0 <= self.empty < 1:
-            raise ValueError(f"data.scenes.empty={self.empty} must be from 0 to below 1")
+            raise ValueError(f"labelled.scenes.empty={self.empty} must be from 0 to below 1")
         if len(self.length) != 2 or not 0 < self.length[0] <= self.length[1] <= 1:
             raise ValueError(
-                f"data.scenes.length={self.length} must be (shortest, longest), above 0 and up to 1"
+                f"labelled.scenes.length={self.length} must be (shortest, longest), from 0 to 1"
             )
 
 
@@ -53,14 +53,16 @@ class CropConfig:
     def __post_init__(self):
         for name in ("focus", "min_visible", "flip"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"data.crops.{name}={getattr(self, name)} must be from 0 to 1")
+                raise ValueError(f"labelled.crops.{name}={getattr(self, name)} must be from 0 to 1")
         for name in ("brightness", "contrast", "saturation", "hue"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
-                    f"data.crops.{name}={getattr(self, name)} must be from 0 to below 1"
+                    f"labelled.crops.{name}={getattr(self, name)} must be from 0 to below 1"
                 )
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"data.crops.scale={self.scale} must be (smallest, largest), above 0")
+            raise ValueError(
+                f"labelled.crops.scale={self.scale} must be (smallest, largest), above 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,14 +107,18 @@ class LabelledConfig:
 
     def __post_init__(self):
         if self.kind not in KINDS:
-            raise ValueError(f"data.kind={self.kind!r} is none of {KINDS}")
+            raise ValueError(f"labelled.kind={self.kind!r} is none of {KINDS}")
         parts = self.kind == "coco" and self.images and self.annotations
         if self.kind != "scenes" and not (self.root or parts):
-            raise ValueError(f"data: no pictures for kind {self.kind!r}: give data.root=FOLDER")
+            raise ValueError(
+                f"labelled: no pictures for kind {self.kind!r}: give labelled.root=FOLDER"
+            )
         for name, least in (("size", 32), ("holdout", 2), ("max_boxes", 0), ("seed", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"data.{name}={getattr(self, name)} must be at least {least}")
+                raise ValueError(f"labelled.{name}={getattr(self, name)} must be at least {least}")
         if self.val_size and self.val_size < 32:
-            raise ValueError(f"data.val_size={self.val_size} must be at least 32, or 0")
+            raise ValueError(f"labelled.val_size={self.val_size} must be at least 32, or 0")
         if not 0 <= self.segment_classes <= 255:
-            raise ValueError(f"data.segment_classes={self.segment_classes} must be from 0 to 255")
+            raise ValueError(
+                f"labelled.segment_classes={self.segment_classes} must be from 0 to 255"
+            )

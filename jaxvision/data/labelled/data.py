@@ -70,7 +70,7 @@ class LabelledData:
             return WholeRows(source, size=size, max_boxes=self.max_boxes)
         if source.most > self.max_boxes:
             raise ValueError(
-                f"data.max_boxes={cfg.max_boxes} is too few: a picture to train on has "
+                f"labelled.max_boxes={cfg.max_boxes} is too few: a picture to train on has "
                 f"{source.most} objects; 0 follows the pictures"
             )
         if cfg.kind == "scenes":

@@ -85,7 +85,7 @@ def frequent_classes(paths: Sequence[Path], *, most: int) -> Classes:
     if not len(found):
         raise ValueError(f"no pixel has a class in the masks of {paths[0].parent}")
     if most > len(found):
-        raise ValueError(f"data.segment_classes={most}: the masks have {len(found)} classes")
+        raise ValueError(f"labelled.segment_classes={most}: the masks have {len(found)} classes")
     return Classes(tuple(sorted(found[: most or UNLABELLED].tolist())))
 
 
