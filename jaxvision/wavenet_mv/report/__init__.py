@@ -1,1 +1,1 @@
-"""What a trained codec is worth, from files that it wrote: tables, curves, pictures, a checklist."""
+"""What a codec is worth, by files that it wrote: tables, curves, pictures, a checklist."""

@@ -10,7 +10,7 @@ from jaxvision.wavenet_mv.report.checks_model import Answer, Reader
 from jaxvision.wavenet_mv.written import whole_file
 
 CLAIMS = (
-    "WaveletTransformCNN includes PredictCNN and UpdateCNN, layer by layer 3×3, ReLU, 3×3, ReLU, 1×1",
+    "WaveletTransformCNN includes PredictCNN and UpdateCNN, each 3×3, ReLU, 3×3, ReLU, 1×1",
     "AdaMixNet has 4 parallel convolutions and softmax attention that mixes them",
     "The compressor codes by a Gaussian conditional, at λ ∈ {256, 512, 1024}",
     "The heads read compressed features, without reconstructing pixels",

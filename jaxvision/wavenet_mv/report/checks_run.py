@@ -1,4 +1,4 @@
-"""The checklist's questions to a run's folder: checkpoints, logs, tables, curves; and to a README."""
+"""The checklist's questions to a run's folder: checkpoints, logs, tables, curves; to a README."""
 
 import csv
 from collections.abc import Sequence

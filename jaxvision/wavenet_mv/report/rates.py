@@ -26,8 +26,8 @@ class Rate:
     """One picture at one quality.
 
     `weight` is the lambda, between two of the model's interpolated in its logarithm. `model_bpp`
-    are the bits that the model's own probabilities ask for, -Σ log2 p, of all symbols; NaN where the
-    file has tiles. `same` says whether the decoder showed what the encoder meant.
+    is what the model's own probabilities ask for, -Σ log2 p over all symbols; NaN where the file
+    has tiles. `same` says whether the decoder showed what the encoder meant.
     """
 
     picture: str

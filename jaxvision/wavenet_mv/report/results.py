@@ -129,7 +129,8 @@ def _sentence(name: str, metric: str, found: Comparison | str, rows: Sequence[Ro
         return f"At equal {metric} its files take {size} {sure}, of which no interval{span}."
     between = f"[{low:+.1f}, {high:+.1f}] %"
     if low <= 0 <= high:
-        return f"At equal {metric} it cannot be told from {name}: {mean:+.1f} %, {between} {sure}{span}."
+        said = f"it cannot be told from {name}: {mean:+.1f} %"
+        return f"At equal {metric} {said}, {between} {sure}{span}."
     return f"At equal {metric} its files take {size}, {between} {sure}{span}."
 
 
