@@ -10,8 +10,8 @@ Codecs that are not installed (`uv sync --extra baselines`) are "not run", with 
 With --reader, a run that has trained `heads`, mAP and IoU are those of its labelled pictures, held
 out from training: of our files by decoded features, of the others' by the analysis of the pictures
 that they decode to. There the others' quality is found anew, for as many bits as our files take of
-the labelled pictures. Latency is decode time a picture in seconds; what starts a process (HEVC, AV1,
-VVC) pays for that.
+the labelled pictures. Latency is decode time a picture in seconds; what starts a process (HEVC,
+AV1, VVC) pays for that.
 
 DVC's weights are shared by its authors by hand, and its network is PyTorch's: "not run", also with
 --dvc-checkpoint, which is only looked for.
