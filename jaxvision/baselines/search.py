@@ -69,7 +69,7 @@ def _nearest(
             many = middle
         else:
             few = middle
-    for end in (few, many) if whole else ():
-        if end not in tried:
-            tried[end] = rate(end)
+    best = min(tried, key=distance)
+    ends = (few, many) if whole and distance(best) > NEAR else ()  # whose neighbours were tried
+    tried |= {end: rate(end) for end in ends if end not in tried}
     return min(tried, key=distance)

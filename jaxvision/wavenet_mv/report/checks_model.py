@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxvision.entropy.tables import Tables
 from jaxvision.stage import path_name
+from jaxvision.step import INFERENCE
 from jaxvision.wavenet_mv import layout
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.contexts import SCALES
@@ -101,7 +102,8 @@ def without_pixels(codec: Codec, reader: Reader | None) -> Answer:
     """4: what heads say follows from the symbols, whatever would make pixels of them."""
     if reader is None:
         return Answer(False, "no heads were given")
-    image = np.random.default_rng(0).integers(0, 256, (*2 * (4 * codec.multiple,), 3), np.uint8)
+    side = 4 * codec.multiple
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     symbols = codec.programs.symbols(codec.programs.analysis(image), 0.0)
     symbols = [x.astype(np.float32) for x in symbols]
     if len(symbols) != layout.has_side(reader.codec) + len(reader.codec.compressor.planes):
@@ -111,7 +113,7 @@ def without_pixels(codec: Codec, reader: Reader | None) -> Answer:
     @jax.jit
     def said(state, symbols):
         module = nnx.merge(graph, state)
-        module = nnx.view(module, use_running_average=True, raise_if_not_found=False)
+        module = nnx.view(module, **INFERENCE)
         features = module.read(symbols, jnp.zeros((1,)))
         return [x for x in jax.tree.leaves(module.heads(features)) if isinstance(x, jax.Array)]
 

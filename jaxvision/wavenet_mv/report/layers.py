@@ -35,7 +35,7 @@ def branches(model: WavenetMV) -> dict[str, nnx.Module]:
 def kernels(module: nnx.Module) -> tuple[tuple[int, int], ...]:
     """The sizes of a module's convolutions, in the order of their names."""
     found = [
-        (path, tuple(layer.kernel.shape[:2]))
+        (path, tuple(layer.kernel[...].shape[:2]))
         for path, layer in nnx.iter_graph(module)
         if isinstance(layer, WholeConv | nnx.Conv)
     ]
@@ -49,11 +49,11 @@ def branch_fault(branch: nnx.Module) -> str | None:
         return f"its convolutions are {shown or 'none'}"
     branch = drawn(branch)
     if isinstance(branch, Branch):
-        x = _whole_input(branch.conv1.kernel.shape[2])
+        x = _whole_input(branch.conv1.kernel[...].shape[2])
         hidden = _ceiled_relu(branch.conv2, _ceiled_relu(branch.conv1, x))
         expected = CORRECTION * _sums(branch.conv3, hidden)
     elif isinstance(branch, FloatBranch):
-        x = _whole_input(branch.conv1.kernel.shape[2]) / MOST
+        x = _whole_input(branch.conv1.kernel[...].shape[2]) / MOST
         hidden = nnx.relu(branch.conv2(nnx.relu(branch.conv1(x))))
         expected = branch.conv3(hidden)
     else:
@@ -76,10 +76,10 @@ def mixer_fault(mixer: AdaMixNet, *, count: int = 4) -> str | None:
     """
     if len(mixer.branches) != count:
         return f"it has {len(mixer.branches)} branches"
-    if mixer.logits.kernel.shape[-1] != count:
-        return f"its attention has {mixer.logits.kernel.shape[-1]} weights"
+    if mixer.logits.kernel[...].shape[-1] != count:
+        return f"its attention has {mixer.logits.kernel[...].shape[-1]} weights"
     mixer = drawn(mixer)
-    channels = count * mixer.branches[0].kernel.shape[2]
+    channels = count * mixer.branches[0].kernel[...].shape[2]
     own = channels - mixer.padding
     x = _whole_input(channels).at[..., own:].set(0)
     logits = mixer.logits(mixer.attention(x), low=-128)

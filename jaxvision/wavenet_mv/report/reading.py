@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxvision.baselines.codec import Codec as Other
 from jaxvision.baselines.search import at_bpp
+from jaxvision.step import INFERENCE
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.heads.model import predictions
 from jaxvision.wavenet_mv.reader import Names, Reader
@@ -42,7 +43,7 @@ class Labelled:
             raise ValueError("there are no labelled pictures")
         self.batches, self.names, self.source = batches, names, source
         canvas = np.shape(batches[0]["image"])[1:3]
-        graph, self.state = nnx.split(nnx.view(reader, use_running_average=True))
+        graph, self.state = nnx.split(nnx.view(reader, **INFERENCE))
 
         @jax.jit
         def analysed(state, images):
