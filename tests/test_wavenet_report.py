@@ -10,7 +10,6 @@ import pytest
 from flax import nnx
 
 from jaxvision import record
-from jaxvision.baselines.measure import Row
 from jaxvision.entropy.quantize import pmf_tables
 from jaxvision.wavenet_mv import adamix, container, wavelet
 from jaxvision.wavenet_mv.codec import Codec
@@ -19,8 +18,8 @@ from jaxvision.wavenet_mv.contexts import SCALES
 from jaxvision.wavenet_mv.heads.model import HeadsConfig
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
 from jaxvision.wavenet_mv.reader import Reader
-from jaxvision.wavenet_mv.report import checklist, checks_model, checks_run, others, rates, results
-from jaxvision.wavenet_mv.report.facts import Facts, Stage, facts_of
+from jaxvision.wavenet_mv.report import checklist, checks_model, checks_run, rates, results
+from jaxvision.wavenet_mv.report.facts import facts_of
 from jaxvision.wavenet_mv.report.layers import branches
 from jaxvision.wavenet_mv.report.pictures import busiest
 from jaxvision.wavenet_mv.report.write import write_report
@@ -149,64 +148,6 @@ def test_a_decoder_that_shows_something_else_is_told(reported, monkeypatch, tmp_
     text = (tmp_path / "RESULTS.md").read_text()
     assert "3 of 3 files decode to other pixels: one at quality 0, one at quality 1" in text
     assert "no checkpoint says how it was trained" in text and "No heads were measured" in text
-
-
-def curve(name, share, noise=0.0):
-    """A codec that needs `share` of the bits that a straight line says, on three pictures."""
-    for k in range(3):
-        for psnr in (28.0, 30.0, 32.0, 34.0):
-            yield Row(
-                codec=name,
-                setting=f"{psnr:g}",
-                image=str(k),
-                checksum="",
-                bpp=share * (1 + noise * (k - 1)) * 2 ** (psnr / 4 - 8),
-                psnr=psnr,
-                ms_ssim=1 - 10 ** (-psnr / 20),
-                encode_ms=1.0,
-                decode_ms=1.0,
-                rate="file",
-            )
-
-
-def test_results_say_what_the_numbers_say(tmp_path):
-    ours = [
-        rates.Rate(
-            picture=row.image,
-            checksum="",
-            quality=(row.psnr - 28) / 2,
-            weight=256.0,
-            bytes=1000,
-            bpp=row.bpp,
-            model_bpp=row.bpp / 1.005,
-            psnr=row.psnr,
-            ms_ssim=row.ms_ssim,
-            encode_s=0.1,
-            decode_s=0.2,
-            same=True,
-        )
-        for row in curve("", 0.8)
-    ]
-    rates.write(tmp_path / "codec.csv", ours)
-    near = list(curve("near", 0.8, noise=0.3))
-    other = [*curve("worse", 1.0), *curve("better", 0.4), *near]
-    others.write_rows(tmp_path / "baselines.csv", other)
-    stages = (Stage(name="compressor", steps=6000, minutes=12.5),)
-    facts = Facts(
-        model="0123", lambdas=(256, 512), hardware="a CPU", jax="1", seed=42, stages=stages
-    )
-    results.write(tmp_path, facts, {"vvc": "no ffmpeg"})
-    text = (tmp_path / "RESULTS.md").read_text()
-    for words in (
-        "Model `0123`, trained: compressor 6,000 steps in 12.5 min; seed 42, one run.",
-        "Measured on a CPU",
-        "20.0 % fewer bits than worse, [-20.0, -20.0] % over 3 pictures, from 28.0 to 34.0 dB",
-        "100.0 % more bits than better, [+100.0, +100.0] % over 3 pictures",
-        "it cannot be told from near: ",
-        "vvc: not run: no ffmpeg",
-        "All 12 files decode to the pixels that the encoder meant. A file takes +0.50 to +0.50 %",
-    ):
-        assert words in text, words
 
 
 def test_tasks_are_read_from_their_table(reported):
