@@ -1,0 +1,209 @@
+"""Other codecs at our bits: the search for a quality, our coder in the floor, the table."""
+
+import csv
+import functools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+from test_baselines import picture
+
+from jaxvision.baselines.catalogue import NotRun, codecs
+from jaxvision.baselines.codec import CodecError
+from jaxvision.baselines.floor import wavelet_floor
+from jaxvision.baselines.rans import Rans
+from jaxvision.baselines.search import at_bpp, dial_of
+from jaxvision.baselines.stills import JPEG_420
+from jaxvision.wavenet_mv.codec import Codec
+from jaxvision.wavenet_mv.compressor import CompressorConfig
+from jaxvision.wavenet_mv.heads.model import HeadsConfig, predictions
+from jaxvision.wavenet_mv.model import WavenetMvConfig
+from jaxvision.wavenet_mv.reader import Names, Reader
+from jaxvision.wavenet_mv.report.comparison import COLUMNS, Line, compared, write
+from jaxvision.wavenet_mv.report.reading import Labelled
+from jaxvision.wavenet_mv.wavelet import WaveletConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import compare_baselines  # noqa: E402
+
+NAMES = Names(segments=("ground", "thing"))
+
+
+@functools.cache
+def reader():
+    config = WavenetMvConfig(
+        wavelet=WaveletConfig(levels=2, width=8),
+        compressor=CompressorConfig(
+            latents=32, deeper=1, hyper=4, width=8, sigma="channel", lambdas=(256, 1024)
+        ),
+    )
+    heads = HeadsConfig(segment_classes=2, width=16, depth=1, stride=4)
+    return Reader(config, heads, rngs=nnx.Rngs(0))
+
+
+@functools.cache
+def codec():
+    return Codec(reader().codec)
+
+
+@functools.cache
+def pictures():
+    return {str(seed): picture(32, 48, seed=seed) for seed in range(2)}
+
+
+def bpp(codec, images, quality):
+    return np.mean([8 * len(codec.encode(x, quality)) / x[..., 0].size for x in images])
+
+
+def test_the_nearest_quality_is_found():
+    images = [picture(32, 48, seed=seed) for seed in range(2)]
+    rates = {q: bpp(JPEG_420, images, q) for q in range(1, 101)}
+    for wanted in (1.9, 3.1, 5.0):
+        nearest = min(abs(np.log(rate / wanted)) for rate in rates.values())
+        found = rates[at_bpp(JPEG_420, images, wanted)]
+        assert abs(np.log(found / wanted)) <= nearest + 0.02  # files do not grow at every step
+    assert rates[at_bpp(JPEG_420, images, 1e-3)] == min(rates.values())
+    assert rates[at_bpp(JPEG_420, images, 1e3)] == max(rates.values())
+    with pytest.raises(ValueError, match="bpp=0"):
+        at_bpp(JPEG_420, images, 0)
+
+
+def test_a_dial_without_numbers_is_turned_too():
+    floor, images = wavelet_floor("97", coder=Rans()), [picture(32, 48)]
+    assert bpp(floor, images, at_bpp(floor, images, 2.5)) == pytest.approx(2.5, rel=0.02)
+
+
+def test_every_baseline_has_a_dial():
+    for other in codecs().values():
+        few, many, whole = dial_of(other)
+        inside = sorted((few, many))
+        assert all(inside[0] <= q <= inside[1] for q in other.qualities), other.name
+        rising = np.sign(other.qualities[-1] - other.qualities[0])
+        assert np.sign(many - few) == rising
+        assert not whole or all(q == int(q) for q in other.qualities)
+    with pytest.raises(ValueError, match="'wavenet-mv' has no dial"):
+        dial_of(type("Named", (), {"name": "wavenet-mv"}))
+
+
+@pytest.mark.parametrize("step", [3.0, 90.0])
+def test_our_coder_writes_the_floors_files(step):
+    floor, image = wavelet_floor("97", coder=Rans()), picture(33, 47)
+    bits, decoded = wavelet_floor("97").estimate(image, step)
+    data = floor.encode(image, step)
+    np.testing.assert_array_equal(floor.decode(data), decoded)
+    # A lane's state is 4 bytes, and lanes are few enough for these to be half a per cent; one part
+    # of 2^16 of each table goes to what no table lacks.
+    assert 0 <= 8 * len(data) - bits < 0.02 * bits + 8 * 8
+    with pytest.raises(CodecError, match="cannot decode"):
+        floor.decode(data[:-5])
+
+
+def batch():
+    """Two labelled pictures and a row of padding."""
+    images = np.stack([*pictures().values(), np.zeros((32, 48, 3), np.uint8)])
+    segments = np.zeros((3, 32, 48), np.uint8)
+    segments[:, 8:20, 10:30] = 1
+    return {"image": images, "segments": segments, "mask": np.array([True, True, False])}
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return Labelled(reader(), [batch()], NAMES, None)
+
+
+def test_heads_read_decoded_features_of_ours(labelled):
+    found = labelled.ours(codec(), 1.0)
+    truth, right, either = batch()["segments"][:2], np.zeros(2), np.zeros(2)
+    heads = nnx.view(reader().heads, use_running_average=True)
+    for image, mask in zip(pictures().values(), truth, strict=True):
+        features = codec().decode(codec().encode(image, 1.0)).features
+        said = np.asarray(predictions(heads(features[None]), (32, 48))["segments"][0])
+        for k in range(2):
+            right[k] += ((said == k) & (mask == k)).sum()
+            either[k] += ((said == k) | (mask == k)).sum()
+    # a pixel whose two logits are equal but for rounding may fall either way
+    assert found.iou == pytest.approx((right / either).mean(), abs=2e-3)
+    assert found.bpp == pytest.approx(bpp(codec(), pictures().values(), 1.0))
+    assert np.isnan(found.mean_ap)
+
+
+def test_heads_read_what_others_decode_to(labelled):
+    class Perfect:
+        """Decodes to the picture itself, in as many bytes as are asked for."""
+
+        name = "jpeg-perfect"
+        seen: list = []
+
+        def encode(self, image, quality):
+            self.seen.append(image)
+            return bytes(int(quality)) + len(self.seen).to_bytes(4, "little")
+
+        def decode(self, data):
+            return self.seen[int.from_bytes(data[-4:], "little") - 1]
+
+    model = nnx.view(reader(), use_running_average=True)
+    images = np.stack(list(pictures().values()))
+    latents = model.codec.analyse(images.astype(np.float32) / 255)
+    said = predictions(model.heads(model.codec.features(latents)), (32, 48))["segments"]
+    truth = batch()["segments"][:2]
+    union = [
+        ((said == k) & (truth == k)).sum() / ((said == k) | (truth == k)).sum() for k in (0, 1)
+    ]
+    found = labelled.other(Perfect(), 8 * (50 + 4) / (32 * 48))
+    assert found.iou == pytest.approx(float(np.mean(union)), abs=2e-3)
+    assert found.bpp == pytest.approx(8 * 54 / (32 * 48))
+
+
+def test_the_table_has_ours_and_theirs_at_equal_bits(labelled, tmp_path):
+    lines = compared(
+        codec(),
+        pictures(),
+        labelled=labelled,
+        names=("jpeg-420", "jpeg-xl"),
+        not_run=[NotRun("dvc", "no checkpoint")],
+        echo=lambda _: None,
+    )
+    ours = [line for line in lines if isinstance(line, Line) and line.codec.startswith("wavenet")]
+    theirs = [
+        line for line in lines if isinstance(line, Line) and line.codec.startswith("jpeg-420")
+    ]
+    assert [line.codec for line in ours] == ["wavenet-mv λ=256", "wavenet-mv λ=1024"]
+    assert ours[0].bpp == pytest.approx(bpp(codec(), pictures().values(), 0.0))
+    for mine, other in zip(ours, theirs, strict=True):
+        images = list(pictures().values())
+        assert other.bpp == bpp(JPEG_420, images, at_bpp(JPEG_420, images, mine.bpp))
+        assert 0 <= other.iou <= 1 and other.latency > 0
+    table, text = write(tmp_path, lines, ["two pictures"])
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[-1]["Codec"] == "dvc" and rows[-1]["BPP"] == "not run: no checkpoint"
+    assert float(rows[0]["BPP"]) == pytest.approx(ours[0].bpp, abs=1e-4)
+    assert rows[0]["mAP"] == "–" and float(rows[0]["IoU"]) == pytest.approx(ours[0].iou, abs=1e-4)
+    assert text.read_text().startswith("| Codec") and text.read_text().endswith("two pictures\n")
+
+
+def test_the_command(tmp_path, capsys):
+    folder, model = tmp_path / "pictures", tmp_path / "model.npz"
+    folder.mkdir()
+    for name, image in pictures().items():
+        Image.fromarray(image).save(folder / f"{name}.png")
+    codec().save(model)
+    weights = tmp_path / "dvc.model"
+    weights.write_bytes(b"weights")
+    words = [f"--model={model}", f"--pictures={folder}", f"--out={tmp_path}", "--codecs", "webp"]
+    assert compare_baselines.main([*words, f"--dvc-checkpoint={weights}"]) == 0
+    said = capsys.readouterr()
+    assert "| webp at the bits of λ=1024" in said.out and "2 pictures of pictures" in said.out
+    assert f"model {codec().digest.hex()[:16]}" in said.out
+    assert "not run: jaxvision has no DVC network" in said.out
+    for wrong, message in (
+        ([f"--pictures={folder}"], "give --model or --reader"),
+        ([f"--model={model}", f"--pictures={tmp_path / 'no'}"], "no such folder"),
+        ([*words, "--dvc-checkpoint=no"], "no such file"),
+    ):
+        assert compare_baselines.main(wrong) == 1
+        assert message in capsys.readouterr().err
