@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 
-LEAST = 1e-2  # of a spread: far under a step of any quantiser, whose channels are 0 or more than it
+LEAST = 1e-2  # of a spread: under a tenth of the step that suits λ = 1024, 0.16 (see `first_gain`)
 MEMORY = 1_000  # batches that the running statistics look back on
 
 
