@@ -135,13 +135,16 @@ class Experiment:
 
     `predict(model, inputs, output)` reads files, writes results under `output` and yields one
     record per input. `forward(model, batch)` is the pure function that `export` and `bench`
-    compile; `example` is one batch for it, with leading dimension 1.
+    compile; `example` is one batch for it, with leading dimension 1. `report(model, workdir, say)`
+    measures the last stage's model as it will be used and writes about the whole run, after `train`
+    and `eval`; what it returns are scalars.
     """
 
     stages: Mapping[str, Stage]
     predict: Callable[[nnx.Module, Sequence[Path], Path], Iterable[Mapping[str, Any]]]
     forward: Callable[[nnx.Module, Batch], Mapping[str, jax.Array]]
     example: Batch
+    report: Callable[[nnx.Module, Path, Callable[[str], None]], Mapping[str, float]] | None = None
 
 
 def check_regex(what: str, pattern: str, replacement: str = "") -> None:

@@ -56,7 +56,11 @@ def train(job: Job, experiment: Experiment) -> bool:
     for stage in experiment.stages.values():
         loop.check_own(stage, workdir)
 
+    began = False
+
     def keep_config():  # not before it is known to work: a run that is refused keeps its own
+        nonlocal began
+        began = True
         done_by_first(lambda: str(settings.write(config, workdir)))
 
     with contextlib.ExitStack() as stack:
@@ -77,9 +81,20 @@ def train(job: Job, experiment: Experiment) -> bool:
             )
             if interrupt.reason:
                 return False
+        news = began
         keep_config()
         writer.say(where(job, experiment))
+    if news:
+        report(job, experiment)
     return True
+
+
+def report(job: Job, experiment: Experiment) -> dict[str, float]:
+    """What the system writes about a whole run, by the first process."""
+    if experiment.report is None or not is_first():
+        return {}
+    model, _ = loop.restore_model(list(experiment.stages.values())[-1], job.workdir)
+    return dict(experiment.report(model, job.workdir, say))
 
 
 def tell_changes(job: Job) -> None:
@@ -152,6 +167,8 @@ def evaluate(job: Job, experiment: Experiment) -> None:
     width = max(map(len, found), default=0)
     say("\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in found.items()))
     say(f"step {step}; {directory}")
+    if job.stage in (None, list(experiment.stages)[-1]) and not overrides:
+        report(job, experiment)
 
 
 def eval_folder(job: Job, stage: Stage, step: int, overrides: Mapping[str, Any]) -> Path:

@@ -1,7 +1,8 @@
 """WAVENET-MV for the training program: config -> stages, prediction, export."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,8 +10,9 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
+from jaxvision.data.images import read_image
 from jaxvision.data.labelled import LabelledConfig, LabelledData
-from jaxvision.data.pictures import PicturesConfig
+from jaxvision.data.pictures import PicturesConfig, split_pictures
 from jaxvision.spelling import nearest
 from jaxvision.stage import Experiment
 from jaxvision.wavenet_mv.evaluation import rates
@@ -18,8 +20,11 @@ from jaxvision.wavenet_mv.heads.loss import HeadsLossConfig
 from jaxvision.wavenet_mv.heads.model import HeadsConfig
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
 from jaxvision.wavenet_mv.predict import predict
-from jaxvision.wavenet_mv.reader import Names, answers
+from jaxvision.wavenet_mv.reader import Names, Reader, answers
+from jaxvision.wavenet_mv.report.write import write_report
 from jaxvision.wavenet_mv.stages import CODEC, READING, codec_stage, reading_stage
+
+REPORTED = 24  # pictures, at most
 
 
 def build(config: ConfigDict) -> Experiment:
@@ -64,6 +69,22 @@ def build(config: ConfigDict) -> Experiment:
         predict=functools.partial(predict, names=names),
         forward=forward,
         example={"image": np.zeros((1, size, size, 3), np.uint8)},
+        report=functools.partial(_report, data),
+    )
+
+
+def _report(data: PicturesConfig, net: nnx.Module, workdir: Path, say: Callable[[str], None]):
+    """Real files of the pictures held out; `tasks.csv` is the heads' last."""
+    paths = split_pictures(data)["val"][:REPORTED]
+    reader = net if isinstance(net, Reader) else None
+    tables = sorted(workdir.glob("heads/eval/*/tasks.csv"), key=lambda p: p.stat().st_mtime)
+    return write_report(
+        reader.codec if reader else net,
+        {path.stem: read_image(path) for path in paths},
+        workdir,
+        reader=reader,
+        tasks=tables[-1] if reader and tables else None,
+        echo=say,
     )
 
 
