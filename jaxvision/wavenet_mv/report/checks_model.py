@@ -18,7 +18,7 @@ from jaxvision.wavenet_mv.model import WavenetMV
 from jaxvision.wavenet_mv.report.layers import branch_fault, branches, mixer_fault, mixers
 
 LAMBDAS = (256, 512, 1024)
-COST = 0.01  # bits a number that tables may cost above the Gaussian's own; Laplace's cost 0.1
+COST = 0.05  # bits a number that tables may cost above the Gaussian's own; Laplace's cost 0.1
 PIXELS = ("wavelet/", "mixer/")  # where the parameters lie that make pixels, and read them
 
 
