@@ -108,9 +108,8 @@ class Compressor(nnx.Module):
         for i, (x, y) in enumerate(zip(planes, symbols, strict=True)):
             index, known = self._both(i, known, y)
             scale = scale_of(index)
-            hard = gaussian.bits(gaussian.likelihood(y, scale))
-            soft = gaussian.likelihood(x + noise[i], jax.lax.stop_gradient(scale))
-            soft = gaussian.bits(soft)
+            hard = _bits(y, scale)
+            soft = _bits(x + noise[i], jax.lax.stop_gradient(scale))
             bits.append(_sum(hard + soft - jax.lax.stop_gradient(soft)))
         through = [x + jax.lax.stop_gradient(y - x) for x, y in zip(planes, symbols, strict=True)]
         return Coded(self.join([x * s for x, s in zip(through, sizes, strict=True)]), bits)
@@ -173,7 +172,7 @@ class Compressor(nnx.Module):
     def bits(self, symbols: list[jax.Array]) -> list[jax.Array]:
         """Bits `[b]` of each of the `symbols` by the scales that a file's tables are made from."""
         return [
-            _sum(gaussian.bits(gaussian.likelihood(x, scale_of(rows))))
+            _sum(_bits(x, scale_of(rows)))
             for x, rows in zip(symbols, self.indexes(symbols), strict=True)
         ]
 
@@ -236,7 +235,7 @@ class Compressor(nnx.Module):
             return None, []
         z = self._hyper(planes)
         scale = scale_of(index_of(self.side_index[...]))
-        bits = _sum(gaussian.bits(gaussian.likelihood(z + noise, scale)))
+        bits = _sum(_bits(z + noise, scale))
         return self.start(round_through(z)), [bits]
 
     def _noise(self, planes, key):
@@ -257,6 +256,11 @@ def _norms(wavelet, channels, levels, kept):
     if kept is not None:
         found[-1] = found[-1][list(kept)]
     return np.concatenate(found)
+
+
+def _bits(x, scale):
+    """Of each number; a table of 16 bits, and the escape beyond it, hold no less than 2^-16."""
+    return gaussian.bits(gaussian.likelihood(x, scale, floor=2.0**-16))
 
 
 def _sum(bits):

@@ -55,16 +55,20 @@ class WholeConv(nnx.Module):
         weight, bias, shift = self.whole()
         return exact.exact_conv(x, weight, bias) * exact.power_of_two(-shift - SHARP)
 
-    def check(self) -> float:
-        """The share of float32's whole numbers that the sums can take; ValueError if all."""
-        weight, bias, _ = self.whole()
-        return exact.check_budget(weight, bias, most=MOST)
-
 
 def check(module: nnx.Module) -> float:
-    """The largest share over a module's layers; ValueError if the sums of one are too large."""
-    layers = [x for _, x in nnx.iter_graph(module) if isinstance(x, WholeConv)]
-    return max((layer.check() for layer in layers), default=0.0)
+    """The largest share of float32's whole numbers that the sums of a module's layers can take.
+
+    ValueError if those of one may pass them.
+    """
+    graph, state = nnx.split(module)
+
+    def layers(state):
+        found = nnx.iter_graph(nnx.merge(graph, state))
+        return [x.whole()[:2] for _, x in found if isinstance(x, WholeConv)]
+
+    shares = [exact.check_budget(*layer, most=MOST) for layer in jax.jit(layers)(state)]
+    return max(shares, default=0.0)
 
 
 def whole(x: jax.Array, bits: int | np.ndarray) -> jax.Array:
