@@ -68,6 +68,9 @@ def test_tiny_trains_and_measures(folder):
         written = {p.name for p in (folder / "run" / stage / "eval" / "2").iterdir()}
         assert written >= EVALUATED[stage]
     assert "next: " in (folder / "run" / "log.txt").read_text()
+    if config["system"] == "wavenet_mv":
+        written = {p.name for p in (folder / "run").iterdir()}
+        assert written >= {"RESULTS.md", "checklist_report.md", "codec.csv", "tasks.csv", "fig"}
 
 
 def test_tiny_predicts(folder):
