@@ -34,7 +34,7 @@ python -m jaxvision.launch --config=configs/wavenet_mv.py
 def config(**compressor):
     return WavenetMvConfig(
         wavelet=WaveletConfig(levels=2, width=8),
-        compressor=CompressorConfig(latents=32, deeper=1, hyper=4, width=8, **compressor),
+        compressor=CompressorConfig(latents=32, deeper=1, sigma="channel", **compressor),
     )
 
 
