@@ -128,7 +128,7 @@ def test_a_line_of_codec_csv_is_a_file(reported):
     for x, rows in zip(symbols, codec().programs.rows(symbols), strict=True):
         reach = SCALES[rows] * math.sqrt(2)
         below = [np.vectorize(math.erfc)((abs(x) + end) / reach) / 2 for end in (-0.5, 0.5)]
-        bits -= np.log2(np.maximum(below[0] - below[1], 1e-9)).sum()
+        bits -= np.log2(np.maximum(below[0] - below[1], 2.0**-16)).sum()
     assert rate.model_bpp == pytest.approx(bits / (42 * 50), rel=1e-3)  # float32's erfc
 
 
