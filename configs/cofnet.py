@@ -45,7 +45,7 @@ def get_config(preset: str = "base"):
         points=5,
         dtype="bfloat16",
     )
-    large = dict(  # the seed's dimensions
+    large = dict(  # the recipe's dimensions
         backbone=dict(dims=(96, 192, 384, 768), depths=(2, 2, 6, 2), remat=True),
         width=256,
         tower=2,

@@ -2,7 +2,7 @@
 
 (none)     the photographs that come with scikit-image: for two CPU cores, and larger on a GPU
 long       a folder of yours, --config.data.root=FOLDER: hours on two CPU cores
-seed       the recipe's widths, batch, rates and epochs, on COCO 2017 (launch/setup_coco.sh)
+recipe     the original widths, batch, rates and epochs, on COCO 2017 (launch/setup_coco.sh)
 tiny       a check that everything works, in about two minutes
 """
 
@@ -12,8 +12,8 @@ from jaxvision.data.pictures import PicturesConfig
 from jaxvision.wavenet_mv.heads.loss import HeadsLossConfig
 from jaxvision.wavenet_mv.model import WavenetMvConfig
 
-PRESETS = ("base", "long", "seed", "tiny")
-EPOCHS = (30, 40, 50)  # of the seed's stages, on COCO's 118,287 training pictures
+PRESETS = ("base", "long", "recipe", "tiny")
+EPOCHS = (30, 40, 50)  # of the recipe's stages, on COCO's 118,287 training pictures
 EPOCH = 118_287 // 8
 
 
@@ -21,7 +21,7 @@ def get_config(preset: str = "base"):
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r} is none of {PRESETS}")
     gpu, tiny = has_gpu(), preset == "tiny"
-    large = gpu or preset == "seed"
+    large = gpu or preset == "recipe"
     config = base(system="wavenet_mv", preset=preset)
     config.run = ("wavelet", "compressor", "heads")
     config.seed = 42
@@ -62,7 +62,7 @@ def get_config(preset: str = "base"):
     rate = 2e-4 if large else 2e-3
     steps = {
         "tiny": (4, 4, 4),
-        "seed": tuple(EPOCH * n for n in EPOCHS),
+        "recipe": tuple(EPOCH * n for n in EPOCHS),
         "long": (0, 30_000, 10_000),
     }.get(preset, (30_000, 300_000, 60_000) if gpu else (200, 2_400, 1_500))
     config.stages.wavelet = shared | dict(
@@ -72,7 +72,7 @@ def get_config(preset: str = "base"):
         steps=steps[1],
         lr=rate,
         # The recipe freezes the wavelet; the steps are right from the start.
-        train="^(mixer|compressor/(?!steps))" if preset == "seed" else "^(?!compressor/steps)",
+        train="^(mixer|compressor/(?!steps))" if preset == "recipe" else "^(?!compressor/steps)",
         init_from=("wavelet",) if steps[0] else (),
     )
     config.stages.teacher = shared | dict(steps=steps[2], lr=rate, train=".*", init_from=())

@@ -1,6 +1,6 @@
 """The dense head: one box and class scores for every cell of every level.
 
-It is the seed's "standard detection head" and the one-shot arm of the ablation, and its peaks are
+It is the recipe's "standard detection head" and the one-shot arm of the ablation, and its peaks are
 the learned proposals that the diffusion refines. Anchor-free as in FCOS (Tian et al. 2019): a cell
 answers for objects whose centre is in it or beside it and whose size suits its level.
 """

@@ -26,7 +26,7 @@ from jaxvision.losses.classification import quality_focal_loss
 class LossConfig:
     """Weights of the parts; with `refine` 0 the dense head learns alone.
 
-    `noise` weighs the seed's loss on ε, for aligned slots only, and `min_snr` caps its
+    `noise` weighs the recipe's loss on ε, for aligned slots only, and `min_snr` caps its
     signal-to-noise weight (Hang et al. 2023, eq. 8); with the objective "eps" that loss is all
     there is, and weighs 1.
     """

@@ -25,7 +25,7 @@ class CofnetConfig:
     """The model. `size` is the canvas (height, width); `classes` the number of categories.
 
     `dtype` is what it computes in; parameters, states, boxes and losses are float32. `objective`
-    "x0" predicts boxes and derives the noise; "eps" is the seed's form, which predicts the noise. A
+    "x0" predicts boxes and derives the noise; "eps" is the usual form, which predicts the noise. A
     prototype of both, trained for 300 steps on drawn scenes, reached AP .000 in one DDIM step, .119
     in four and .205 in eight with eps and a mean squared error, .381, .511 and .543 with x0: at the
     noisy times where most of the loss lies, x_t itself is almost the noise, so the loss falls while

@@ -18,7 +18,7 @@ class AdaMixNet(nnx.Module):
     """`[b h w c] -> [b h w out]`: of `BRANCHES` 3×3 filters, each on its own share of the channels,
     a sum by weights that a softmax takes from all of them, position by position; then 1×1.
 
-    c is the seed's 4C'; a branch has c / 8 features, the seed's C'/2. Whole numbers throughout
+    c is the recipe's 4C'; a branch has c / 8 features, the recipe's C'/2. Whole numbers throughout
     (`whole.py`): `bits` are those of each input channel, with `whole`. The last layer starts at
     `gain` times its usual size: 0 for what it adds to.
     """

@@ -24,9 +24,9 @@ class CompressorConfig:
     """`lambdas` are the qualities of one model: one, or several with steps between them.
 
     The lowest of the `latents` goes through `deeper` more levels of the linear wavelet.
-    `sigma="channel"` has one learned scale a channel, the seed's; `"hyper"` has side information of
-    `hyper` channels on the coarsest grid, and what is decoded already. Numbers smaller than
-    `dead_zone` steps become 0, others are rounded.
+    `sigma="channel"` has one learned scale a channel, the recipe's; `"hyper"` takes it from side
+    information of `hyper` channels on the coarsest grid, and from what is decoded already. Numbers
+    smaller than `dead_zone` steps become 0, others are rounded.
     """
 
     latents: int = 128

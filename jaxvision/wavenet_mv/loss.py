@@ -35,7 +35,7 @@ def wavelet_reconstruction(
     """`||x - inv(fwd(x) + noise)||²` with a quantiser's noise, and `rate` times the bands' bits.
 
     An exact inverse of the bands themselves would have no error and no gradient (of the literal
-    form it is the seed's loss, without noise). Noise and bits are those of steps that change a
+    form it is the recipe's loss, without noise). Noise and bits are those of steps that change a
     picture by `step`: `log2(1 + |band| / step)` of numbers whose density falls with their size. The
     defaults suit λ = 512: 34 / step² and 3 / rate.
     """

@@ -105,7 +105,7 @@ class WavenetMV(nnx.Module):
 
 
 class LiteralMixer(nnx.Module):
-    """The seed's AdaMixNet alone, on bands of the picture's own size, and one back."""
+    """The recipe's AdaMixNet alone, on bands of the picture's own size, and one back."""
 
     def __init__(self, channels: int, latents: int, *, rngs: nnx.Rngs):
         self.channels, self.sizes = channels, (latents,)

@@ -71,7 +71,7 @@ class LiftingStep(nnx.Module):
     """One level: a linear wavelet's two halves, each corrected by a CNN that sees the other.
 
     Sweldens 1996: what is added to one half is computed from the other alone, so that subtracting
-    the same undoes it. The update sees the features of H where the seed has those of X, which a
+    the same undoes it. The update sees the features of H where the recipe has those of X, which a
     decoder does not know yet. An untrained step is the wavelet. With `rounded` sums of rounded
     numbers everything is exact, and the same on every machine.
     """
@@ -179,7 +179,7 @@ def _whole(x):
 
 
 class FloatBranch(nnx.Module):
-    """PredictCNN or UpdateCNN as the seed has it, of floats."""
+    """PredictCNN or UpdateCNN as the recipe has it, of floats."""
 
     def __init__(self, channels: int, out: int, width: int, *, rngs: nnx.Rngs):
         self.conv1 = conv(channels, width, 3, rngs=rngs)
@@ -191,7 +191,7 @@ class FloatBranch(nnx.Module):
 
 
 class LiteralWaveletTransformCNN(nnx.Module):
-    """The seed's text as it stands: `H = P(X)`, `L = U(X ‖ H)` at the picture's own size.
+    """The recipe's text as it stands: `H = P(X)`, `L = U(X ‖ H)` at the picture's own size.
 
     Nothing is subtracted and ReLUs come first, so it has no inverse; `inverse` is one learned, by
     the transposes of the same kernels. Four times as many numbers as the picture has.
