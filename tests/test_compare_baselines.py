@@ -131,10 +131,10 @@ def test_heads_read_decoded_features_of_ours(labelled):
 
 
 def test_heads_read_what_others_decode_to(labelled):
-    class Perfect:
-        """Decodes to the picture itself, in as many bytes as are asked for."""
+    class Negative:
+        """Decodes to the picture's negative, in as many bytes as are asked for."""
 
-        name = "jpeg-perfect"
+        name = "jpeg-negative"
         seen: list = []
 
         def encode(self, image, quality):
@@ -142,17 +142,17 @@ def test_heads_read_what_others_decode_to(labelled):
             return bytes(int(quality)) + len(self.seen).to_bytes(4, "little")
 
         def decode(self, data):
-            return self.seen[int.from_bytes(data[-4:], "little") - 1]
+            return 255 - self.seen[int.from_bytes(data[-4:], "little") - 1]
 
     model = nnx.view(reader(), use_running_average=True)
-    images = np.stack(list(pictures().values()))
+    images = 255 - np.stack(list(pictures().values()))
     latents = model.codec.analyse(images.astype(np.float32) / 255)
     said = predictions(model.heads(model.codec.features(latents)), (32, 48))["segments"]
     truth = batch()["segments"][:2]
     union = [
         ((said == k) & (truth == k)).sum() / ((said == k) | (truth == k)).sum() for k in (0, 1)
     ]
-    found = labelled.other(Perfect(), 8 * (50 + 4) / (32 * 48))
+    found = labelled.other(Negative(), 8 * (50 + 4) / (32 * 48))
     assert found.iou == pytest.approx(float(np.mean(union)), abs=2e-3)
     assert found.bpp == pytest.approx(8 * 54 / (32 * 48))
 

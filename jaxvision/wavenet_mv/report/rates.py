@@ -27,7 +27,8 @@ class Rate:
 
     `weight` is the lambda, between two of the model's interpolated in its logarithm. `model_bpp`
     is what the model's own probabilities ask for, -Σ log2 p over all symbols; NaN where the file
-    has tiles. `same` says whether the decoder showed what the encoder meant.
+    has tiles. A file may be smaller: in its tables no number has less than 2^-16, in a Gaussian's
+    tail some have. `same` says whether the decoder showed what the encoder meant.
     """
 
     picture: str

@@ -17,6 +17,7 @@ from jaxvision.wavenet_mv.report.facts import Facts
 from jaxvision.wavenet_mv.report.rates import NAME, Rate
 from jaxvision.wavenet_mv.written import whole_file
 
+FEW = 10  # pictures
 UNITS = {"PSNR": "dB", "MS-SSIM": "dB"}
 
 
@@ -73,8 +74,8 @@ def files(measured: Sequence[Rate], lambdas: Sequence[int]) -> list[str]:
     coded = ""
     if np.isfinite(over).all():
         coded = (
-            f" A file takes {min(over):+.2f} to {max(over):+.2f} % of what the model's own "
-            "probabilities ask for, headers and checksums included."
+            f" Beside what the model's own probabilities ask for, files are {min(over):+.2f} to "
+            f"{max(over):+.2f} %, headers and checksums included."
         )
     title = f"{_counted(len(pictures), 'picture')}, means; λ {', '.join(map(str, lambdas))}."
     return [title, markdown(names, lines).rstrip(), kept + coded]
@@ -169,6 +170,8 @@ def limits(measured: Sequence[Rate], facts: Facts) -> list[str]:
         ),
         "each time is of one file, after one of the same size; other load on the machine counts",
     ]
+    if 1 < len(pictures) < FEW:
+        said.append(f"of fewer than {FEW} pictures a bootstrap's interval is too narrow")
     if not facts.stages:
         said.append("whether and how the model was trained is not known here")
     if small:
