@@ -22,6 +22,8 @@ Batch = Mapping[str, jax.Array]
 Logs = Mapping[str, jax.Array]
 LossFn = Callable[[nnx.Module, Batch, nnx.Rngs], tuple[jax.Array, Logs]]
 PredictFn = Callable[[nnx.Module, Batch, nnx.Rngs], Mapping[str, jax.Array]]
+# (model, folder of the run, folder to write to, what takes lines of progress) -> scalars
+ReportFn = Callable[[nnx.Module, Path, Path, Callable[[str], None]], Mapping[str, float]]
 
 FROZEN = "frozen"
 
@@ -135,16 +137,17 @@ class Experiment:
 
     `predict(model, inputs, output)` reads files, writes results under `output` and yields one
     record per input. `forward(model, batch)` is the pure function that `export` and `bench`
-    compile; `example` is one batch for it, with leading dimension 1. `report(model, workdir, say)`
-    measures the last stage's model as it will be used and writes about the whole run, after `train`
-    and `eval`; what it returns are scalars.
+    compile; `example` is one batch for it, with leading dimension 1. `report` measures the last
+    stage's model as it will be used, after `train` and `eval`: see `ReportFn`.
     """
 
     stages: Mapping[str, Stage]
     predict: Callable[[nnx.Module, Sequence[Path], Path], Iterable[Mapping[str, Any]]]
     forward: Callable[[nnx.Module, Batch], Mapping[str, jax.Array]]
     example: Batch
-    report: Callable[[nnx.Module, Path, Callable[[str], None]], Mapping[str, float]] | None = None
+    report: (
+        Callable[[nnx.Module, Path, Path, Callable[[str], None]], Mapping[str, float]] | None
+    ) = None
 
 
 def check_regex(what: str, pattern: str, replacement: str = "") -> None:

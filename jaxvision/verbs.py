@@ -85,16 +85,16 @@ def train(job: Job, experiment: Experiment) -> bool:
         keep_config()
         writer.say(where(job, experiment))
     if news:
-        report(job, experiment)
+        report(job, experiment, workdir)
     return True
 
 
-def report(job: Job, experiment: Experiment) -> dict[str, float]:
-    """What the system writes about a whole run, by the first process."""
+def report(job: Job, experiment: Experiment, output: Path) -> dict[str, float]:
+    """What the system writes about a whole run into `output`, by the first process."""
     if experiment.report is None or not is_first():
         return {}
     model, _ = loop.restore_model(list(experiment.stages.values())[-1], job.workdir)
-    return dict(experiment.report(model, job.workdir, say))
+    return dict(experiment.report(model, job.workdir, output, say))
 
 
 def tell_changes(job: Job) -> None:
@@ -167,8 +167,8 @@ def evaluate(job: Job, experiment: Experiment) -> None:
     width = max(map(len, found), default=0)
     say("\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in found.items()))
     say(f"step {step}; {directory}")
-    if job.stage in (None, list(experiment.stages)[-1]) and not overrides:
-        report(job, experiment)
+    if job.stage in (None, list(experiment.stages)[-1]):
+        report(job, experiment, directory if overrides or job.output else job.workdir)
 
 
 def eval_folder(job: Job, stage: Stage, step: int, overrides: Mapping[str, Any]) -> Path:

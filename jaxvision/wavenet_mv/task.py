@@ -73,7 +73,13 @@ def build(config: ConfigDict) -> Experiment:
     )
 
 
-def _report(data: PicturesConfig, net: nnx.Module, workdir: Path, say: Callable[[str], None]):
+def _report(
+    data: PicturesConfig,
+    net: nnx.Module,
+    workdir: Path,
+    output: Path,
+    say: Callable[[str], None],
+):
     """Real files of the pictures held out; `tasks.csv` is the heads' last."""
     paths = split_pictures(data)["val"][:REPORTED]
     reader = net if isinstance(net, Reader) else None
@@ -82,6 +88,7 @@ def _report(data: PicturesConfig, net: nnx.Module, workdir: Path, say: Callable[
         reader.codec if reader else net,
         {path.stem: read_image(path) for path in paths},
         workdir,
+        output=output,
         reader=reader,
         tasks=tables[-1] if reader and tables else None,
         echo=say,

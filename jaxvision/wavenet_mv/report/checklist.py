@@ -26,9 +26,17 @@ class Check(NamedTuple):
 
 
 def check_all(
-    codec: Codec, workdir: Path, *, reader: Reader | None = None, readme: Path | None = None
+    codec: Codec,
+    workdir: Path,
+    *,
+    output: Path | None = None,
+    reader: Reader | None = None,
+    readme: Path | None = None,
 ) -> list[Check]:
-    """The claims in order. `readme` is by default that of the source tree."""
+    """The claims in order, of a run and of its report in `output`, by default its own folder.
+
+    `readme` is by default that of the source tree.
+    """
     workdir = Path(workdir)
     answers = (
         checks_model.wavelet_layers(codec.model),
@@ -36,7 +44,7 @@ def check_all(
         checks_model.gaussian_coding(codec.model, codec.tables),
         checks_model.without_pixels(codec, reader),
         checks_run.saved(workdir),
-        checks_run.reported(workdir),
+        checks_run.reported(Path(output or workdir)),
         checks_run.documented(readme),
     )
     return [Check(*pair) for pair in zip(CLAIMS, answers, strict=True)]

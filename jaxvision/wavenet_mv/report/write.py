@@ -21,6 +21,7 @@ def write_report(
     pictures: Mapping[str, np.ndarray],
     workdir: Path,
     *,
+    output: Path | None = None,
     reader: Reader | None = None,
     tasks: Path | None = None,
     readme: Path | None = None,
@@ -28,11 +29,11 @@ def write_report(
     between: int = rates.BETWEEN,
     echo: Callable[[str], None] = print,
 ) -> dict[str, float]:
-    """Writes tables, curves, pictures, RESULTS.md and checklist_report.md into `workdir`.
+    """Writes tables, curves, pictures, RESULTS.md and checklist_report.md about a run.
 
-    Every file is written whole or not at all. `pictures` are uint8 `[h w 3]` by name, `tasks` the
-    `tasks.csv` of the heads, `reader` the model that wrote it, `readme` by default that of the
-    source tree.
+    They land in its folder `workdir`, or in `output`, every file whole or not at all. `pictures`
+    are uint8 `[h w 3]` by name, `tasks` the `tasks.csv` of the heads, `reader` the model that wrote
+    it, `readme` by default that of the source tree.
 
     Returns:
         `bpp_<λ>`, `psnr_<λ>`, `ms_ssim_<λ>`, `file_over_model_<λ>`, the seconds, `bd_rate_<codec>`
@@ -42,23 +43,23 @@ def write_report(
     if not pictures:
         raise ValueError("there are no pictures to report on")
     codec = model if isinstance(model, Codec) else Codec(model)
-    workdir = Path(workdir)
-    (workdir / "fig").mkdir(parents=True, exist_ok=True)
+    workdir, output = Path(workdir), Path(output or workdir)
+    (output / "fig").mkdir(parents=True, exist_ok=True)
     echo(f"report: {len(pictures)} pictures, model {codec.digest.hex()[:16]}")
     measured = rates.measure_all(codec, pictures, between=between, echo=echo)
-    rates.write(workdir / "codec.csv", measured)
+    rates.write(output / "codec.csv", measured)
     rows, missing = others.measure_others(pictures, baselines, echo=echo)
-    others.write_rows(workdir / "baselines.csv", rows)
+    others.write_rows(output / "baselines.csv", rows)
     ours = [rate.row() for rate in measured]
-    others.draw_curves(workdir / "fig" / "rd", [*ours, *rows])
-    draw_pictures(workdir / "fig" / "pictures.png", codec, pictures)
-    _bring(tasks, workdir / "tasks.csv")
-    results.write(workdir, facts_of(codec, workdir), missing)
-    checks = checklist.check_all(codec, workdir, reader=reader, readme=readme)
-    checklist.write(workdir / "checklist_report.md", checks)
+    others.draw_curves(output / "fig" / "rd", [*ours, *rows])
+    draw_pictures(output / "fig" / "pictures.png", codec, pictures)
+    _bring(tasks, output / "tasks.csv")
+    results.write(output, facts_of(codec, workdir), missing)
+    checks = checklist.check_all(codec, workdir, output=output, reader=reader, readme=readme)
+    checklist.write(output / "checklist_report.md", checks)
     for number, (claim, answer) in enumerate(checks, 1):
         echo(f"{number} {'YES' if answer.holds else 'NO'}: {claim}")
-    echo(f"report: {workdir}/RESULTS.md, checklist_report.md, codec.csv, fig/")
+    echo(f"report: {output}/RESULTS.md, checklist_report.md, codec.csv, fig/")
     found = _scalars(measured, codec.cfg.compressor.lambdas)
     for name, metrics in others.savings(ours, rows).items():
         if not isinstance(metrics["PSNR"], str):
