@@ -52,7 +52,7 @@ def write_report(
     ours = [rate.row() for rate in measured]
     others.draw_curves(workdir / "fig" / "rd", [*ours, *rows])
     draw_pictures(workdir / "fig" / "pictures.png", codec, pictures)
-    _bring(tasks, workdir / "tasks.csv")
+    bring(tasks, workdir / "tasks.csv")
     results.write(workdir, facts_of(codec, workdir), missing)
     checks = checklist.check_all(codec, workdir, reader=reader, readme=readme)
     checklist.write(workdir / "checklist_report.md", checks)
@@ -82,7 +82,7 @@ def _scalars(measured: Sequence[rates.Rate], lambdas: Sequence[int]) -> dict[str
     }
 
 
-def _bring(source: Path | None, target: Path) -> None:
+def bring(source: Path | None, target: Path) -> None:
     """A copy in the report's folder; without a source what an earlier report left is no answer."""
     if source is None:
         target.unlink(missing_ok=True)
