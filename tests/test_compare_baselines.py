@@ -101,6 +101,13 @@ def test_our_coder_writes_the_floors_files(step):
         floor.decode(data[:-5])
 
 
+def test_our_coder_takes_rows_with_rare_symbols():
+    cumulatives = [np.array([0, 1, 65535, 65536]), np.array([0, 65536])]
+    symbols, indexes = np.array([0, 1, 0, 2, 1]), np.array([0, 0, 1, 0, 0])
+    data = Rans().encode(symbols, indexes, cumulatives)
+    np.testing.assert_array_equal(Rans().decode(data, indexes, cumulatives), symbols)
+
+
 def batch():
     """Two labelled pictures and a row of padding."""
     images = np.stack([*pictures().values(), np.zeros((32, 48, 3), np.uint8)])

@@ -22,7 +22,7 @@ from jaxvision.wavenet_mv.report import checklist, checks_model, checks_run, rat
 from jaxvision.wavenet_mv.report.facts import facts_of
 from jaxvision.wavenet_mv.report.layers import branches
 from jaxvision.wavenet_mv.report.pictures import busiest
-from jaxvision.wavenet_mv.report.write import write_report
+from jaxvision.wavenet_mv.report.write import bring, write_report
 from jaxvision.wavenet_mv.wavelet import WaveletConfig
 
 README = """
@@ -163,6 +163,16 @@ def test_another_table_is_refused(tmp_path):
         rates.read(path)
     with pytest.raises(ValueError, match="no pictures"):
         write_report(codec(), {}, tmp_path)
+
+
+def test_tasks_of_an_earlier_report_do_not_stay(tmp_path):
+    source, target = tmp_path / "a.csv", tmp_path / "tasks.csv"
+    source.write_text("lambda\n")
+    for path in (source, target):  # its own place is left alone
+        bring(path, target)
+        assert target.read_text() == "lambda\n"
+    bring(None, target)
+    assert not target.exists()
 
 
 def test_the_busiest_part_is_found():

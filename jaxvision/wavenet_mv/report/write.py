@@ -53,7 +53,7 @@ def write_report(
     ours = [rate.row() for rate in measured]
     others.draw_curves(output / "fig" / "rd", [*ours, *rows])
     draw_pictures(output / "fig" / "pictures.png", codec, pictures)
-    _bring(tasks, output / "tasks.csv")
+    bring(tasks, output / "tasks.csv")
     results.write(output, facts_of(codec, workdir), missing)
     checks = checklist.check_all(codec, workdir, output=output, reader=reader, readme=readme)
     checklist.write(output / "checklist_report.md", checks)
@@ -83,7 +83,7 @@ def _scalars(measured: Sequence[rates.Rate], lambdas: Sequence[int]) -> dict[str
     }
 
 
-def _bring(source: Path | None, target: Path) -> None:
+def bring(source: Path | None, target: Path) -> None:
     """A copy in the report's folder; without a source what an earlier report left is no answer."""
     if source is None:
         target.unlink(missing_ok=True)
