@@ -41,6 +41,25 @@ def test_all_coders_write_and_read_the_same(precision, count, lanes):
         np.testing.assert_array_equal(again, symbols)
 
 
+@pytest.mark.parametrize("lanes", [1, 4, 16, 64])
+def test_pieces_are_read_one_after_another(lanes):
+    """Of any sizes, also ones that end amid a row of lanes."""
+    tables = TABLES[16]
+    symbols, rows = drawn(tables, 500)
+    data = rans.encode(symbols, rows, tables, lanes=lanes)
+    for kind in (rans.Decoder, rans_scalar.Decoder):
+        decoder = kind(data, tables, lanes=lanes)
+        pieces = np.split(rows, [0, 7, 8, 40, 64, 333])
+        found = np.concatenate([decoder.read(piece) for piece in pieces[:-1]])
+        np.testing.assert_array_equal(found, symbols[:333])
+        with pytest.raises(BitstreamError, match="words too many"):
+            decoder.finish()
+        np.testing.assert_array_equal(decoder.read(pieces[-1]), symbols[333:])
+        decoder.finish()
+        with pytest.raises(BitstreamError, match=r"the words end at symbol 50\d"):
+            decoder.read(np.zeros(5000, int) + 11)
+
+
 def scalar_decode(data, rows, tables, lanes):
     """The docstring of `lanes`, a symbol at a time in Python's integers."""
     states = list(struct.unpack(f"<{lanes}I", data[: 4 * lanes]))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from jaxvision.entropy import stream, tfc
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.escape import merge, split
 from jaxvision.entropy.gamma import decode_gamma, encode_gamma
@@ -34,6 +35,18 @@ def test_values_of_any_shape_come_back(backend, wider):
     again = decode_values(data, index, TABLES, backend=backend)
     assert again.dtype == np.int32
     np.testing.assert_array_equal(again, values)
+
+
+@pytest.mark.parametrize("coder", [stream, tfc])
+def test_values_are_read_in_pieces(coder):
+    values, index = gaussian_values((30, 20), wider=5.0)
+    data = coder.encode_values(values, index, TABLES)
+    reader = coder.Reader(data, TABLES)
+    np.testing.assert_array_equal(reader.read(index[:7]), values[:7])
+    with pytest.raises(BitstreamError):
+        reader.finish()
+    np.testing.assert_array_equal(reader.read(index[7:]), values[7:])
+    reader.finish()
 
 
 @given(st.lists(st.tuples(INT32, st.integers(0, 11)), max_size=40))

@@ -108,7 +108,7 @@ def test_headers_name_what_is_wrong():
     for broken, message in (
         (b"", "the file is empty"),
         (b"RIFF" + data[4:], "another format"),
-        (data[:4] + b"\x01" + data[5:], "version 1; this program reads 2"),
+        (data[:4] + b"\x01" + data[5:], "version 1; this program reads 3"),
         (data[:3], "cut off within its header"),
         (data[:20], "cut off within its header"),
         (data + b"x", "1 bytes follow the end"),

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxvision.entropy import gaussian
 from jaxvision.streams import streams
 from jaxvision.wavenet_mv import contexts, steps, whole
 from jaxvision.wavenet_mv.adamix import AdaMixNet, joined, kept_bands, parted
 from jaxvision.wavenet_mv.compressor import CompressorConfig
+from jaxvision.wavenet_mv.contexts import scale_of
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
 from jaxvision.wavenet_mv.wavelet import WaveletConfig
 
@@ -135,7 +137,7 @@ def test_training_sees_what_a_decoder_will():
     quality = jnp.array([1.0])
     latents = model.analyse(picture())
     coded = model.compressor.train(latents, quality, jax.random.key(0))
-    symbols = model.compressor.symbols(latents, quality)
+    symbols = model.compressor.rounded(latents, quality)
     for ours, theirs in zip(coded.latents, model.decoded(symbols, quality), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     exact = model.compressor.bits(symbols)[1:]  # of the side information training sees noise
@@ -183,6 +185,27 @@ def test_a_dead_zone_makes_zeros():
     np.testing.assert_array_equal(rounded, [0, 1, 0, -1, 1, -3])
 
 
+def test_files_hold_what_costs_least():
+    """No number by itself can be moved to less error and bits together, by the first rows."""
+    net, quality = stirred().compressor, jnp.array([1.0])
+    latents = stirred().analyse(picture())
+    rounded, symbols = net.rounded(latents, quality), net.symbols(latents, quality)
+    steps = net._steps(quality)
+    rows = net.indexes(rounded)[1:]
+    np.testing.assert_array_equal(symbols[0], rounded[0])
+    fewer = 0
+    for x, s, row, chosen in zip(net.split(latents), steps, rows, symbols[1:], strict=True):
+        mass = gaussian.likelihood(
+            np.arange(-1, 2) + chosen[..., None], scale_of(row)[..., None], floor=2.0**-16
+        )
+        errors = jnp.square((x / s - chosen)[..., None] - np.arange(-1, 2))
+        costs = errors + net.cfg.thrift * gaussian.bits(mass)
+        assert (costs[..., 1] <= costs.min(-1) + 1e-4).all()
+        fewer += int((abs(chosen) < abs(jnp.round(x / s))).sum())
+    assert fewer > 0
+    assert sum(net.bits(symbols)[1:])[0] < sum(net.bits(rounded)[1:])[0]
+
+
 def test_adamix_net_adds_nothing_untrained_and_takes_any_channels():
     x = jax.random.normal(jax.random.key(0), (1, 5, 6, 10))
     assert not AdaMixNet(10, 7, bits=5, rngs=streams(0))(x).any()
@@ -209,6 +232,7 @@ BAD = {
     r"compressor.lambdas=\(512, 256\) must rise": dict(lambdas=(512, 256)),
     "compressor.dead_zone=0.3": dict(dead_zone=0.3),
     "compressor.deeper=-1": dict(deeper=-1),
+    "compressor.thrift=-1": dict(thrift=-1),
     "compressor.hyper=0": dict(hyper=0),
 }
 

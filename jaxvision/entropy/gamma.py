@@ -27,19 +27,37 @@ def encode_gamma(numbers: np.ndarray) -> bytes:
 
 def decode_gamma(data: bytes, count: int) -> np.ndarray:
     """`count` numbers, int64, that fill `data` but for the zero bits of its last byte."""
-    text = "".join(f"{byte:08b}" for byte in data)
-    numbers = np.empty(count, np.int64)
-    place = 0
-    for i in range(count):
-        first = text.find("1", place)
-        end = 2 * first - place + 1  # where the sign is
-        if first < 0 or end >= len(text):
-            raise BitstreamError(f"escaped value {i} of {count} is cut off")
-        if first - place >= LONGEST:
-            raise BitstreamError(f"escaped value {i} has {first - place + 1} bits")
-        size = int(text[first:end], 2)
-        numbers[i] = -size if text[end] == "1" else size
-        place = end + 1
-    if len(text) - place >= 8 or "1" in text[place:]:
-        raise BitstreamError(f"{len(text) - place} bits follow {count} escaped values")
+    reader = Reader(data)
+    numbers = reader.read(count)
+    reader.finish()
     return numbers
+
+
+class Reader:
+    """Numbers out of `data`, some at a time."""
+
+    def __init__(self, data: bytes):
+        self._text = "".join(f"{byte:08b}" for byte in data)
+        self._place = 0
+
+    def read(self, count: int) -> np.ndarray:
+        """The next `count` numbers, int64."""
+        text, place, numbers = self._text, self._place, np.empty(count, np.int64)
+        for i in range(count):
+            first = text.find("1", place)
+            end = 2 * first - place + 1  # where the sign is
+            if first < 0 or end >= len(text):
+                raise BitstreamError(f"escaped value {i} of {count} is cut off")
+            if first - place >= LONGEST:
+                raise BitstreamError(f"escaped value {i} has {first - place + 1} bits")
+            size = int(text[first:end], 2)
+            numbers[i] = -size if text[end] == "1" else size
+            place = end + 1
+        self._place = place
+        return numbers
+
+    def finish(self) -> None:
+        """BitstreamError unless only the zero bits of the last byte are left."""
+        left = self._text[self._place :]
+        if len(left) >= 8 or "1" in left:
+            raise BitstreamError(f"{len(left)} bits follow the last escaped value")

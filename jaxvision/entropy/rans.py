@@ -31,28 +31,53 @@ def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int
 
 def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.ndarray:
     """Symbols `[n]`, int32, of the rows `index [n]`; BitstreamError unless all checks out."""
-    if lanes < FEW:
-        return rans_scalar.decode(data, index, tables, lanes=lanes)
-    rows = tables.rows(index)
-    x, words = parted(data, lanes)
-    bits, mask = np.uint32(tables.precision), np.uint32((1 << tables.precision) - 1)
-    half, low = np.uint32(16), np.uint32(LOW)
-    slots = rows.astype(np.intp) << tables.precision  # of the lookup; the loop adds the low bits
-    steps, used = tables.steps.reshape(-1), 0
-    for begin in range(0, len(slots), lanes):
-        row = slots[begin : begin + lanes]
-        state = x[: len(row)]
-        row += state & mask
-        step = steps.take(row)
-        state >>= bits
-        state *= (step >> half) + np.uint32(1)
-        state += step & np.uint32(0xFFFF)
-        hungry = (state < low).nonzero()[0]
-        if len(hungry):
-            taken = words[used : used + len(hungry)]
-            used += len(hungry)
-            if used > len(words):
-                raise BitstreamError(f"the words end at symbol {begin} of {len(rows)}")
-            state[hungry] = state.take(hungry) << half | taken
-    check_end(x, len(words) - used)
-    return tables.lookup.reshape(-1)[slots].astype(np.int32)
+    decoder = decoder_of(data, tables, lanes=lanes)
+    symbols = decoder.read(index)
+    decoder.finish()
+    return symbols
+
+
+def decoder_of(data: bytes, tables: Tables, *, lanes: int) -> "Decoder | rans_scalar.Decoder":
+    """The quicker one for so many lanes."""
+    return (rans_scalar.Decoder if lanes < FEW else Decoder)(data, tables, lanes=lanes)
+
+
+class Decoder:
+    """Symbols of a stream, some at a time: of those read the rows of the next may be found."""
+
+    def __init__(self, data: bytes, tables: Tables, *, lanes: int):
+        self._tables = tables
+        self._states, self._words = parted(data, lanes)
+        self._done = self._used = 0
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """The next symbols, int32 `[n]`, of the rows `index [n]`."""
+        tables, words, used = self._tables, self._words, self._used
+        bits, mask = np.uint32(tables.precision), np.uint32((1 << tables.precision) - 1)
+        half, low, steps = np.uint32(16), np.uint32(LOW), tables.steps.reshape(-1)
+        # Places in the lookup: the loop adds the low bits.
+        slots = tables.rows(index).astype(np.intp) << tables.precision
+        lanes = len(self._states)
+        lane, end = self._done % lanes, 0
+        while end < len(slots):
+            row = slots[end : end + lanes - lane]
+            state = self._states[lane : lane + len(row)]
+            row += state & mask
+            step = steps.take(row)
+            state >>= bits
+            state *= (step >> half) + np.uint32(1)
+            state += step & np.uint32(0xFFFF)
+            hungry = (state < low).nonzero()[0]
+            if len(hungry):
+                taken = words[used : used + len(hungry)]
+                used += len(hungry)
+                if used > len(words):
+                    raise BitstreamError(f"the words end at symbol {self._done + end}")
+                state[hungry] = state.take(hungry) << half | taken
+            lane, end = 0, end + len(row)
+        self._done, self._used = self._done + len(slots), used
+        return tables.lookup.reshape(-1)[slots].astype(np.int32)
+
+    def finish(self) -> None:
+        """BitstreamError unless all has been read, and the states are where encoding began."""
+        check_end(self._states, len(self._words) - self._used)

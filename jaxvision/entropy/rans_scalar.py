@@ -28,22 +28,41 @@ def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int
 
 def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.ndarray:
     """As `rans.decode`."""
-    slots = tables.rows(index).astype(np.int64) << tables.precision
-    states, words = parted(data, lanes)
-    states, words, steps = states.tolist(), words.tolist(), memoryview(tables.steps.reshape(-1))
-    precision, mask, last = tables.precision, (1 << tables.precision) - 1, lanes - 1
-    used, found = 0, []
-    for place, slot in enumerate(slots.tolist()):
-        x = states[place & last]
-        slot += x & mask
-        found.append(slot)
-        step = steps[slot]
-        x = ((step >> 16) + 1) * (x >> precision) + (step & 0xFFFF)
-        if x < LOW:
-            if used == len(words):
-                raise BitstreamError(f"the words end at symbol {place} of {len(slots)}")
-            x = x << 16 | words[used]
-            used += 1
-        states[place & last] = x
-    check_end(np.array(states), len(words) - used)
-    return tables.lookup.reshape(-1)[np.array(found, np.int64)].astype(np.int32)
+    decoder = Decoder(data, tables, lanes=lanes)
+    symbols = decoder.read(index)
+    decoder.finish()
+    return symbols
+
+
+class Decoder:
+    """As `rans.Decoder`."""
+
+    def __init__(self, data: bytes, tables: Tables, *, lanes: int):
+        self._tables = tables
+        self._states, self._words = (x.tolist() for x in parted(data, lanes))
+        self._done = self._used = 0
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """As `rans.Decoder.read`."""
+        tables, states, words = self._tables, self._states, self._words
+        slots = (tables.rows(index).astype(np.int64) << tables.precision).tolist()
+        steps, found, used = memoryview(tables.steps.reshape(-1)), [], self._used
+        precision, mask, last = tables.precision, (1 << tables.precision) - 1, len(states) - 1
+        for place, slot in enumerate(slots, self._done):
+            x = states[place & last]
+            slot += x & mask
+            found.append(slot)
+            step = steps[slot]
+            x = ((step >> 16) + 1) * (x >> precision) + (step & 0xFFFF)
+            if x < LOW:
+                if used == len(words):
+                    raise BitstreamError(f"the words end at symbol {place}")
+                x = x << 16 | words[used]
+                used += 1
+            states[place & last] = x
+        self._done, self._used = self._done + len(slots), used
+        return tables.lookup.reshape(-1)[np.array(found, np.int64)].astype(np.int32)
+
+    def finish(self) -> None:
+        """As `rans.Decoder.finish`."""
+        check_end(np.array(self._states), len(self._words) - self._used)

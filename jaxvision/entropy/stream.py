@@ -10,7 +10,7 @@ No values are no bytes. How many there are and which table each takes is for the
 
 import numpy as np
 
-from jaxvision.entropy import rans, rans_jax
+from jaxvision.entropy import gamma, rans, rans_jax
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.escape import escapes, merge, split
 from jaxvision.entropy.gamma import decode_gamma, encode_gamma
@@ -46,20 +46,49 @@ def decode_values(
     The tables must be the encoder's: compare their digests first.
     """
     coder = _coder(backend)
-    shape, rows, data = np.shape(index), tables.rows(index), bytes(data)
+    shape, rows = np.shape(index), tables.rows(index)
     if not len(rows):
         if data:
             raise BitstreamError(f"{len(data)} bytes, but no values")
         return np.zeros(shape, np.int32)
+    lanes, side, rest = _parts(bytes(data))
+    symbols = coder.decode(rest, rows, tables, lanes=lanes)
+    count = int(escapes(symbols, rows, tables).sum())
+    return merge(symbols, rows, decode_gamma(side, count), tables).reshape(shape)
+
+
+class Reader:
+    """The values of a string some at a time: of those read the rows of the next may be found.
+
+    Of a string of no values nothing can be read.
+    """
+
+    def __init__(self, data: bytes, tables: Tables):
+        lanes, side, rest = _parts(bytes(data))
+        self._tables, self._beyond = tables, gamma.Reader(side)
+        self._symbols = rans.decoder_of(rest, tables, lanes=lanes)
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """The next values, int32, in the shape of `index`, which names their rows."""
+        rows = self._tables.rows(index)
+        symbols = self._symbols.read(rows)
+        beyond = self._beyond.read(int(escapes(symbols, rows, self._tables).sum()))
+        return merge(symbols, rows, beyond, self._tables).reshape(np.shape(index))
+
+    def finish(self) -> None:
+        """BitstreamError unless the string ends here."""
+        self._symbols.finish()
+        self._beyond.finish()
+
+
+def _parts(data: bytes) -> tuple[int, bytes, bytes]:
+    """Lanes, escaped values and symbols of a string."""
     if not data or 1 << data[0] > MOST_LANES:
         raise BitstreamError(f"a string begins with its lanes, not with {data[:1]!r}")
     length, begin = read_varint(data, 1)
     if begin + length > len(data):
         raise BitstreamError(f"{length} bytes of escaped values in a string of {len(data)}")
-    symbols = coder.decode(data[begin + length :], rows, tables, lanes=1 << data[0])
-    count = int(escapes(symbols, rows, tables).sum())
-    beyond = decode_gamma(data[begin : begin + length], count)
-    return merge(symbols, rows, beyond, tables).reshape(shape)
+    return 1 << data[0], data[begin : begin + length], data[begin + length :]
 
 
 def _coder(backend: str):

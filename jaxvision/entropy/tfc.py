@@ -70,19 +70,40 @@ def encode_values(values: np.ndarray, index: np.ndarray, tables: Tables) -> byte
 
 def decode_values(data: bytes, index: np.ndarray, tables: Tables) -> np.ndarray:
     """The values, int32, in the shape of `index`."""
-    rows, precision = tables.rows(index), tables.precision
-    lengths = tables.length.tolist()
-    cdf = [row[: n + 1] for row, n in zip(tables.cdf.tolist(), lengths, strict=True)]
-    data = bytes(data)
-    coder, symbols, beyond = _Decoder(data), [], []
-    for row in rows.tolist():
-        symbols.append(coder.next(cdf[row], precision))
-        if symbols[-1] == lengths[row] - 1:
-            beyond.append(coder.distance_beyond())
-    if len(data) > coder.place - 2 or data[-1:] == b"\0":
-        raise BitstreamError(f"{len(data)} bytes do not end where {len(rows)} values do")
-    values = merge(np.array(symbols, np.int32), rows, np.array(beyond, np.int64), tables)
-    return values.reshape(np.shape(index))
+    reader = Reader(data, tables)
+    values = reader.read(index)
+    reader.finish()
+    return values
+
+
+class Reader:
+    """The values of a string some at a time, as of `stream.Reader`."""
+
+    def __init__(self, data: bytes, tables: Tables):
+        self._tables, self._data, self._count = tables, bytes(data), 0
+        self._lengths = tables.length.tolist()
+        rows = zip(tables.cdf.tolist(), self._lengths, strict=True)
+        self._cdf = [row[: n + 1] for row, n in rows]
+        self._coder = _Decoder(self._data)
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """The next values, int32, in the shape of `index`, which names their rows."""
+        rows, precision = self._tables.rows(index), self._tables.precision
+        symbols, beyond = [], []
+        for row in rows.tolist():
+            symbols.append(self._coder.next(self._cdf[row], precision))
+            if symbols[-1] == self._lengths[row] - 1:
+                beyond.append(self._coder.distance_beyond())
+        self._count += len(rows)
+        beyond = np.array(beyond, np.int64)
+        values = merge(np.array(symbols, np.int32), rows, beyond, self._tables)
+        return values.reshape(np.shape(index))
+
+    def finish(self) -> None:
+        """BitstreamError for a string that is too long; no other damage is told."""
+        length = len(self._data)
+        if length > self._coder.place - 2 or self._data[-1:] == b"\0":
+            raise BitstreamError(f"{length} bytes do not end where {self._count} values do")
 
 
 class _Encoder:

@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 
 from jaxvision.wavenet_mv import commands, inspection
-from jaxvision.wavenet_mv.codec import CODERS
+from jaxvision.wavenet_mv.codec import FORMATS
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -39,7 +39,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     rate.add_argument("--target-bpp", type=float, help="the best quality of at most so many bits")
     rate.add_argument("--target-psnr", type=float, help="the smallest file of so many dB")
     rate.add_argument("--lossless", action="store_true", help="to the bit; needs no model")
-    encode.add_argument("--coder", choices=CODERS, default="rans", help="tfc: TensorFlow's format")
+    encode.add_argument(
+        "--coder", choices=tuple(FORMATS), default="rans", help="tfc: TensorFlow's format"
+    )
     encode.add_argument(
         "--tile", type=int, help="side of the tiles; 0 for one piece; 1024 for large pictures"
     )

@@ -17,7 +17,7 @@ from jaxvision.wavenet_mv.contexts import SCALES
 from jaxvision.wavenet_mv.model import WavenetMV
 from jaxvision.wavenet_mv.programs import Programs
 
-CODERS = ("rans", "tfc")
+FORMATS = {"rans": stream, "tfc": tfc}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Codec:
         if not checked:
             model.check()
         self.cfg, self.multiple, self.model = model.cfg, model.multiple, model
-        self.ends, self.side = layout.ends(model), layout.has_side(model)
+        self.levels, self.side = len(model.compressor.planes), layout.has_side(model)
         self.qualities = len(self.cfg.compressor.lambdas)
         self.tables = gaussian_tables(SCALES) if tables is None else tables
         self.programs = Programs(model)
@@ -70,19 +70,20 @@ class Codec:
         In tiles of `tile` pixels a side, a multiple of `multiple`; 0 for one piece, None for tiles
         where the picture is large.
         """
-        if coder not in CODERS:
-            raise ValueError(f"coder={coder!r} is none of {CODERS}")
+        if coder not in FORMATS:
+            raise ValueError(f"coder={coder!r} is none of {tuple(FORMATS)}")
         tile, quality = self._checked(image, quality, tile)
         coded = []
         for symbols in self._symbols(image, quality, tile):
-            rows = layout.parted(self.programs.rows(symbols), self.side)
-            parts = layout.parted(symbols, self.side)
-            streams = [_write(x, r, self.tables, coder) for x, r in zip(parts, rows, strict=True)]
-            bounds = itertools.pairwise((0, *self.ends))
-            checks = [container.checksum(np.concatenate(parts[a:b])) for a, b in bounds]
-            coded.append((streams, checks))
-        order = list(tiles.in_order(self.ends, len(coded)))
-        streams = [coded[t][0][i] for t, i in order]
+            rows = layout.by_level(self.programs.rows(symbols), self.side)
+            values = layout.by_level(symbols, self.side)
+            streams = [
+                FORMATS[coder].encode_values(*x, self.tables)
+                for x in zip(values, rows, strict=True)
+            ]
+            coded.append((streams, list(map(container.checksum, values))))
+        levels = range(self.levels)
+        streams = [streams[i] for i in levels for streams, _ in coded]
         header = container.Header(
             model=self.digest[: container.HASH],
             height=image.shape[0],
@@ -90,9 +91,7 @@ class Codec:
             quality=quality,
             flags=container.TFC if coder == "tfc" else 0,
             lengths=tuple(map(len, streams)),
-            checksums=tuple(
-                checks[level] for level in range(len(self.ends)) for _, checks in coded
-            ),
+            checksums=tuple(checks[i] for i in levels for _, checks in coded),
             tile=tile,
         )
         return container.write(header, streams)
@@ -104,27 +103,16 @@ class Codec:
         """
         header, streams = container.read(data)
         number = self._checked_header(header)
-        most = len(self.ends)
-        wanted = most if levels is None else levels
-        if not 1 <= wanted <= most:
-            raise ValueError(f"levels={levels} must be from 1 to {most}")
-        whole = tiles.whole_levels(self.ends, number, len(streams))
-        if whole < wanted:
-            raise tiles.cut_off(len(data), whole, most)
-        places = {place: i for i, place in enumerate(tiles.in_order(self.ends, number))}
+        most = self.levels
+        wanted = tiles.wanted(levels, most, len(streams) // number, len(data))
 
-        def planes(tile: int, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-            def values(i: int, rows: np.ndarray) -> np.ndarray:
-                return _read(streams[places[tile, i]], rows, self.tables, header.coder)
-
-            checks = header.checksums[tile::number]
-            return self._planes(values, shapes, checks[:wanted])
+        def planes(tile: int, span: tuple[tiles.Span, tiles.Span]) -> list[np.ndarray]:
+            shapes = self._shapes(*span)
+            mine = slice(tile, wanted * number, number)
+            return self._planes(streams[mine], header.checksums[mine], shapes, header.coder)
 
         padded = self._padded(header.height, header.width)
-        sized = (
-            planes(i, self._shapes(*span))
-            for i, span in enumerate(self._tiles(*padded, header.tile))
-        )
+        sized = (planes(i, s) for i, s in enumerate(self._tiles(*padded, header.tile)))
         scale = 2 ** (most - wanted)
         image, latents = self._shown(sized, padded, header.quality, header.tile, scale)
         height, width = (-(-n // scale) for n in (header.height, header.width))
@@ -142,23 +130,23 @@ class Codec:
         shown, _ = self._shown(planes, padded, quality, tile, 1)
         return shown[: image.shape[0], : image.shape[1]]
 
-    def _planes(self, values, shapes, checks) -> list[np.ndarray]:
-        """The planes of as many levels as `checks`; `values(i, rows)` reads substream i, flat."""
-        programs, known, parts = self.programs, None, []
-        if self.side:
-            side = values(0, programs.side_rows(shapes[0]).reshape(-1))
-            known, parts = (side.reshape(shapes[0]),), [side]
-        found: list[np.ndarray] = []
-        for i, (shape, check) in enumerate(zip(shapes[self.side :], checks, strict=False)):
-            plane, at = np.zeros(shape, np.int32), self.side + layout.PASSES * i
+    def _planes(self, streams, checks, shapes, coder) -> list[np.ndarray]:
+        """A tile's planes, of as many levels as there are `streams`."""
+        programs, known, found = self.programs, None, []
+        sizes = shapes[self.side :]
+        for i, (data, check, shape) in enumerate(zip(streams, checks, sizes, strict=False)):
+            reader, parts = FORMATS[coder].Reader(data, self.tables), []
+            if self.side and i == 0:
+                side = reader.read(programs.side_rows(shapes[0]))
+                known, parts = (side,), [side.reshape(-1)]
+            plane = np.zeros(shape, np.int32)
             first, second = layout.passes(shape)
             features, rows = programs.first_rows(i, known, shape)
-            plane[first] = values(at, rows[first])
-            plane[second] = values(at + 1, programs.second_rows(i, features, plane)[second])
-            parts = [*parts, plane[first], plane[second]]
-            if container.checksum(np.concatenate(parts)) != check:
+            plane[first] = reader.read(rows[first])
+            plane[second] = reader.read(programs.second_rows(i, features, plane)[second])
+            reader.finish()
+            if container.checksum(np.concatenate([*parts, plane[first], plane[second]])) != check:
                 raise BitstreamError(f"level {i} is damaged: its checksum is wrong")
-            parts = []
             known = (features, plane)
             found.append(plane)
         return found
@@ -231,10 +219,7 @@ class Codec:
             )
         if header.quality > self.qualities - 1:
             raise BitstreamError(f"quality {header.quality} is above those of this model")
-        number = tiles.checked(header, self.ends, self.multiple)
-        if len(header.checksums) != len(self.ends) * number:
-            raise BitstreamError(f"the file has {len(header.checksums)} checksums")
-        return number
+        return tiles.checked(header, self.levels, self.multiple)
 
 
 def _gathered(parts: Iterable[list[np.ndarray]], places, size) -> list[np.ndarray]:
@@ -256,15 +241,3 @@ def check_image(image: np.ndarray) -> None:
         raise ValueError(f"image is {image.dtype} {image.shape}; it must be uint8 [h w 3]")
     if not 1 <= min(image.shape[:2]) <= max(image.shape[:2]) <= container.LARGEST:
         raise ValueError(f"image is {image.shape}; sides must be from 1 to {container.LARGEST}")
-
-
-def _write(values, index, tables, coder):
-    if coder == "tfc":
-        return tfc.encode_values(values.reshape(-1), index.reshape(-1), tables)
-    return stream.encode_values(values, index, tables)
-
-
-def _read(data, index, tables, coder):
-    if coder == "tfc":
-        return tfc.decode_values(data, index.reshape(-1), tables).reshape(index.shape)
-    return stream.decode_values(data, index, tables)

@@ -1,19 +1,19 @@
 """The file: a header that says what is in it and of which model, then substreams, coarse to fine.
 
     4 bytes   "WVMV"
-    byte      version, 2
+    byte      version, 3
     byte      flags: 1, lossless; 2, coded in tensorflow-compression's format
     8 bytes   beginning of the model's hash; of a lossless file, of its tables'
     varint    height, width, quality (in 256ths), tile
-    varint    substreams, checksums
+    varint    substreams
     varint    bytes of each substream
-    4 bytes   CRC-32 of the symbols of each level of each tile, little endian
+    4 bytes   CRC-32 of the symbols of each substream, little endian
     4 bytes   CRC-32 of all before
     …         the substreams
 
-`tile` is the side of the squares that the picture is coded in, 0 where it is one piece. Substreams
-are sorted by level, then by tile, row by row. The header must be whole. Of the substreams a prefix
-is enough for a smaller picture.
+`tile` is the side of the squares that the picture is coded in, 0 where it is one piece. There is a
+substream for each level of each tile, sorted by level, then by tile, row by row. The header must be
+whole. Of the substreams a prefix is enough for a smaller picture.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ import numpy as np
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.varint import read_varint, write_varint
 
-MAGIC, VERSION = b"WVMV", 2
+MAGIC, VERSION = b"WVMV", 3
 LOSSLESS, TFC = 1, 2  # flags
 HASH = 8  # bytes of the model's
 LARGEST = 1 << 16  # of a side: what is longer is a broken header
@@ -53,6 +53,8 @@ class Header:
         return bool(self.flags & LOSSLESS)
 
     def __post_init__(self):
+        if len(self.checksums) != len(self.lengths):
+            raise ValueError(f"{len(self.checksums)} checksums of {len(self.lengths)} substreams")
         if self.flags not in (0, LOSSLESS, TFC):
             raise BitstreamError(f"flags {self.flags} ask for what this program does not know")
         for name in ("height", "width"):
@@ -67,8 +69,7 @@ def write(header: Header, streams: list[bytes]) -> bytes:
     head = MAGIC + bytes([VERSION, header.flags]) + header.model
     for number in (header.height, header.width, round(QUALITY * header.quality), header.tile):
         head += write_varint(number)
-    head += write_varint(len(streams)) + write_varint(len(header.checksums))
-    head += b"".join(map(write_varint, map(len, streams)))
+    head += write_varint(len(streams)) + b"".join(map(write_varint, map(len, streams)))
     head += np.array(header.checksums, "<u4").tobytes()
     return head + zlib.crc32(head).to_bytes(4, "little") + b"".join(streams)
 
@@ -80,12 +81,12 @@ def read(data: bytes) -> tuple[Header, list[bytes]]:
         raise BitstreamError(f"the file is cut off within its header, at {len(data)} bytes")
     flags, model = data[5], data[6 : 6 + HASH]
     try:
-        numbers, at = read_varints(data, 6 + HASH, 6)
-        *numbers, count, checks = numbers
+        numbers, at = read_varints(data, 6 + HASH, 5)
+        *numbers, count = numbers
         lengths, at = read_varints(data, at, count)
     except BitstreamError as error:
         raise BitstreamError("the file is cut off within its header, or damaged there") from error
-    end = at + 4 * checks
+    end = at + 4 * count
     check_header(data, end)
     header = Header(
         model=model,

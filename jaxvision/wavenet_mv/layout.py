@@ -1,7 +1,7 @@
-"""What a file needs to know of a model's symbols: their shapes, order, and which make up a level.
+"""What a file needs to know of a model's symbols: their shapes, and their order.
 
-A tile's substreams are the side information, if there is any, and of each plane, coarse to fine,
-the two passes of `contexts.board`.
+There is a level for each plane, coarse to fine. It holds the two passes of `contexts.board`; the
+first level begins with the side information, if there is any.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,6 @@ import numpy as np
 
 from jaxvision.wavenet_mv.contexts import board
 from jaxvision.wavenet_mv.model import WavenetMV
-
-PASSES = 2
 
 
 def has_side(model: WavenetMV) -> bool:
@@ -32,23 +30,17 @@ def shapes(model: WavenetMV, height: int, width: int) -> list[tuple[int, ...]]:
     return found
 
 
-def ends(model: WavenetMV) -> tuple[int, ...]:
-    """With how many of the substreams each level is whole."""
-    planes = len(model.compressor.planes)
-    return tuple(has_side(model) + PASSES * (i + 1) for i in range(planes))
-
-
 def passes(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Which of a plane's numbers each pass holds, bool, as the plane."""
     first = np.broadcast_to(board(shape), shape)
     return first, ~first
 
 
-def parted(arrays: Sequence[np.ndarray], side: bool) -> list[np.ndarray]:
-    """The side information and planes, by substream, flat."""
-    found = [arrays[0].reshape(-1)] if side else []
-    for plane in arrays[side:]:
-        found += [plane[part] for part in passes(plane.shape)]
+def by_level(arrays: Sequence[np.ndarray], side: bool) -> list[np.ndarray]:
+    """The numbers of each level, flat, of the side information and planes."""
+    found = [np.concatenate([x[part] for part in passes(x.shape)]) for x in arrays[side:]]
+    if side:
+        found[0] = np.concatenate([arrays[0].reshape(-1), found[0]])
     return found
 
 

@@ -13,7 +13,7 @@ from jaxvision.wavenet_mv import container, integers, lossless, tiles
 from jaxvision.wavenet_mv.codec import Decoded, check_image
 from jaxvision.wavenet_mv.logistic import tables
 
-ENDS = tuple(range(1, lossless.LEVELS + 2))
+MOST = lossless.LEVELS + 1
 MULTIPLE = 1 << lossless.LEVELS
 
 
@@ -26,8 +26,7 @@ def encode(image: np.ndarray, *, tile: int | None = None) -> bytes:
         lossless.encode(image[rows.part(), columns.part()])
         for rows, columns in _tiles(*image.shape[:2], tile)
     ]
-    order = list(tiles.in_order(ENDS, len(coded)))
-    streams = [coded[t][0][i] for t, i in order]
+    streams = [streams[i] for i in range(MOST) for streams, _ in coded]
     header = container.Header(
         model=tables().digest[: container.HASH],
         height=image.shape[0],
@@ -35,7 +34,7 @@ def encode(image: np.ndarray, *, tile: int | None = None) -> bytes:
         quality=0.0,
         flags=container.LOSSLESS,
         lengths=tuple(map(len, streams)),
-        checksums=tuple(container.checksum(coded[t][1][i]) for t, i in order),
+        checksums=tuple(container.checksum(x[i]) for i in range(MOST) for _, x in coded),
         tile=tile,
     )
     return container.write(header, streams)
@@ -48,28 +47,22 @@ def decode(data: bytes, *, levels: int | None = None) -> Decoded:
         raise BitstreamError(f"the file has loss: it needs the model {header.model.hex()}")
     if header.model != tables().digest[: container.HASH]:
         raise BitstreamError(f"the file's tables are {header.model.hex()}, not this program's")
-    number, most = tiles.checked(header, ENDS, MULTIPLE), len(ENDS)
-    wanted = most if levels is None else levels
-    if not 1 <= wanted <= most:
-        raise ValueError(f"levels={levels} must be from 1 to {most}")
-    whole = tiles.whole_levels(ENDS, number, len(streams))
-    if whole < wanted:
-        raise tiles.cut_off(len(data), whole, most)
-    places = {place: i for i, place in enumerate(tiles.in_order(ENDS, number))}
-    scale = 1 << most - wanted
+    number = tiles.checked(header, MOST, MULTIPLE)
+    wanted = tiles.wanted(levels, MOST, len(streams) // number, len(data))
+    scale = 1 << MOST - wanted
     size = [-(-n // scale) for n in (header.height, header.width)]
     image = np.empty((*size, 3), np.uint8)
     for t, (rows, columns) in enumerate(_tiles(header.height, header.width, header.tile)):
         decoder = lossless.Decoder(rows.end - rows.begin, columns.end - columns.begin)
         for i in range(wanted):
-            at = places[t, i]
+            at = i * number + t
             planes = decoder.next(streams[at])
             if container.checksum(planes) != header.checksums[at]:
                 raise BitstreamError(f"substream {at} is damaged: its checksum is wrong")
         part = integers.to_image(planes)
         top, left = rows.begin // scale, columns.begin // scale
         image[top : top + part.shape[0], left : left + part.shape[1]] = part
-    return Decoded(image=image, latents=[], levels=(wanted, most), header=header)
+    return Decoded(image=image, latents=[], levels=(wanted, MOST), header=header)
 
 
 def _tiles(height, width, tile):

@@ -6,7 +6,6 @@ what is cut out of a window is what the whole picture would have given: there ar
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
 
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.wavenet_mv.container import Header
@@ -66,39 +65,28 @@ def check(tile: int, multiple: int) -> None:
         raise ValueError(f"tile={tile} must be 0, or a multiple of {multiple} from {LEAST}")
 
 
-def checked(header: Header, ends: Sequence[int], multiple: int) -> int:
+def checked(header: Header, levels: int, multiple: int) -> int:
     """How many tiles a file has; BitstreamError unless it has their substreams."""
     try:
         check(header.tile, multiple)
     except ValueError as error:
         raise BitstreamError(f"the file's {error}") from error
     number = count(header.height, header.width, header.tile)
-    if len(header.lengths) != ends[-1] * number:
+    if len(header.lengths) != levels * number:
         raise BitstreamError(
-            f"the file has {len(header.lengths)} substreams, not {ends[-1]} of {number} tiles"
+            f"the file has {len(header.lengths)} substreams, not {levels} of {number} tiles"
         )
     return number
 
 
-def in_order(ends: Sequence[int], tiles: int) -> Iterator[tuple[int, int]]:
-    """(tile, substream) as a file has them: the first level of every tile, then the next.
-
-    `ends` are the numbers of a tile's substreams with which each level is whole.
-    """
-    for begin, end in zip((0, *ends[:-1]), ends, strict=True):
-        for tile in range(tiles):
-            for substream in range(begin, end):
-                yield tile, substream
-
-
-def whole_levels(ends: Sequence[int], tiles: int, streams: int) -> int:
-    """The levels that the first so many substreams of a file hold of every tile."""
-    return sum(streams >= end * tiles for end in ends)
-
-
-def cut_off(length: int, whole: int, most: int) -> BitstreamError:
-    """The error of a file of `length` bytes that does not hold what is asked for."""
-    return BitstreamError(
-        f"the file is cut off, at {length} bytes: {whole} of its {most} levels are whole"
-        + (f", which levels={whole} decodes" if whole else "")
-    )
+def wanted(levels: int | None, most: int, whole: int, length: int) -> int:
+    """How many levels to decode of a file of `length` bytes that has so many whole of `most`."""
+    found = most if levels is None else levels
+    if not 1 <= found <= most:
+        raise ValueError(f"levels={levels} must be from 1 to {most}")
+    if whole < found:
+        raise BitstreamError(
+            f"the file is cut off, at {length} bytes: {whole} of its {most} levels are whole"
+            + (f", which levels={whole} decodes" if whole else "")
+        )
+    return found
