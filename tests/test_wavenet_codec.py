@@ -12,11 +12,12 @@ from flax import nnx
 from modules import made
 from PIL import Image
 
+from jaxvision.entropy import escape
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.stage import path_name
 from jaxvision.streams import streams
 from jaxvision.wavenet_mv import __main__ as command
-from jaxvision.wavenet_mv import container
+from jaxvision.wavenet_mv import container, layout
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.compressor import CompressorConfig
 from jaxvision.wavenet_mv.evaluation import RateReport, rates, scalar_names
@@ -174,6 +175,23 @@ def test_reported_bits_are_those_of_the_file(sigma):
         np.testing.assert_allclose(found["psnr"][0, k], psnr, rtol=1e-4)
 
 
+def test_bits_are_accounted_by_band():
+    model = network()
+    assert (
+        layout.bands(model)[0]
+        == ("lowest",) * 3 + ("1/8 LH",) * 3 + ("1/8 HL",) * 3 + ("1/8 HH",) * 3
+    )
+    assert layout.bands(model)[2] == ("1/2 LH", "1/2 LH", "1/2 HL", "1/2 HL", "1/2 HH")
+    found = codec().bits(written())
+    assert set(found) == {"side information"}.union(*layout.bands(model))
+    symbols = next(codec()._symbols(picture(), 1.5, 0))
+    rows = codec().programs.rows(symbols)
+    lowest = escape.split(symbols[1][..., :3], rows[1][..., :3], codec().tables)
+    np.testing.assert_allclose(found["lowest"], codec().tables.bits(*lowest[:2]))
+    size = 8 * sum(map(len, container.read(written())[1]))
+    assert 0.95 * size < sum(found.values()) < size
+
+
 def test_report_means_over_pictures(tmp_path):
     report = RateReport((256, 512), tmp_path)
     predictions = {
@@ -257,6 +275,7 @@ def test_commands(tmp_path, capsys):
     assert [x.shape for x in np.load(tmp_path / "f.npz").values()] == [(10, 12, 32)]
     status, said = run("info", "a.wvmv", "--bits")
     assert status == 0 and "42x33, quality 1" in said.out and "substream 2" in said.out
+    assert "1/2 LH" in run("info", model, "a.wvmv", "--bits")[1].out
     assert "whole" in run("verify", model, "a.wvmv")[1].out
     (tmp_path / "cut.wvmv").write_bytes((tmp_path / "a.wvmv").read_bytes()[:-1])
     with pytest.raises(SystemExit, match="1 of 1 files are broken"):

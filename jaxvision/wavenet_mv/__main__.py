@@ -54,9 +54,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     decode.add_argument("--features", type=Path, help="also what heads read, as .npz")
     decode.add_argument("--frame", type=int, help="of a clip, one frame as a picture; from 0")
 
-    info = verbs.add_parser("info", help="what a file says of itself")
+    info = verbs.add_parser("info", parents=[model], help="what a file says of itself")
     info.add_argument("file", type=Path)
-    info.add_argument("--bits", action="store_true", help="bits of each part")
+    info.add_argument("--bits", action="store_true", help="of each part; with --model each band's")
 
     verify = verbs.add_parser("verify", parents=[model], help="whether files decode")
     verify.add_argument("file", type=Path, nargs="+")

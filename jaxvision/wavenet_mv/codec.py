@@ -1,5 +1,6 @@
 """A trained model as a codec: pictures to files and back, the same on every machine."""
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.entropy import stream, tfc
+from jaxvision.entropy import escape, stream, tfc
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.quantize import gaussian_tables
 from jaxvision.entropy.tables import Tables
@@ -101,24 +102,49 @@ class Codec:
 
         For some levels the file's beginning is enough, as far as it holds them.
         """
-        header, streams = container.read(data)
-        number = self._checked_header(header)
-        most = self.levels
-        wanted = tiles.wanted(levels, most, len(streams) // number, len(data))
-
-        def planes(tile: int, span: tuple[tiles.Span, tiles.Span]) -> list[np.ndarray]:
-            shapes = self._shapes(*span)
-            mine = slice(tile, wanted * number, number)
-            return self._planes(streams[mine], header.checksums[mine], shapes, header.coder)
-
-        padded = self._padded(header.height, header.width)
-        sized = (planes(i, s) for i, s in enumerate(self._tiles(*padded, header.tile)))
-        scale = 2 ** (most - wanted)
-        image, latents = self._shown(sized, padded, header.quality, header.tile, scale)
+        header, wanted, symbols = self._read(data, levels)
+        planes = (x[self.side :] for x in symbols)
+        padded, scale = self._padded(header.height, header.width), 2 ** (self.levels - wanted)
+        image, latents = self._shown(planes, padded, header.quality, header.tile, scale)
         height, width = (-(-n // scale) for n in (header.height, header.width))
         return Decoded(
-            image=image[:height, :width], latents=latents, levels=(wanted, most), header=header
+            image=image[:height, :width],
+            latents=latents,
+            levels=(wanted, self.levels),
+            header=header,
         )
+
+    def bits(self, data: bytes) -> dict[str, float]:
+        """What the tables ask for each band's symbols in a file, without values off the tables.
+
+        BitstreamError for a file that is broken.
+        """
+        _, _, tiled = self._read(data, None)
+        bands, found = layout.bands(self.model), collections.Counter()
+        for symbols in tiled:
+            rows = self.programs.rows(symbols)
+            names = [("side information",) * symbols[0].shape[-1]] * self.side + bands
+            for values, index, plane in zip(symbols, rows, names, strict=True):
+                for name in dict.fromkeys(plane):
+                    mine = np.array(plane) == name
+                    coded, row, _ = escape.split(values[..., mine], index[..., mine], self.tables)
+                    found[name] += self.tables.bits(coded, row)
+        return dict(found)
+
+    def _read(self, data, levels) -> tuple[container.Header, int, Iterator[list[np.ndarray]]]:
+        """The header, how many levels are wanted, and the symbols of each tile in turn."""
+        header, streams = container.read(data)
+        number = self._checked_header(header)
+        wanted = tiles.wanted(levels, self.levels, len(streams) // number, len(data))
+
+        def symbols():
+            padded = self._padded(header.height, header.width)
+            for tile, span in enumerate(self._tiles(*padded, header.tile)):
+                mine = slice(tile, wanted * number, number)
+                sums, shapes = header.checksums[mine], self._shapes(*span)
+                yield self._decoded(streams[mine], sums, shapes, header.coder)
+
+        return header, wanted, symbols()
 
     def reconstruct(
         self, image: np.ndarray, quality: float, *, tile: int | None = None
@@ -130,15 +156,15 @@ class Codec:
         shown, _ = self._shown(planes, padded, quality, tile, 1)
         return shown[: image.shape[0], : image.shape[1]]
 
-    def _planes(self, streams, checks, shapes, coder) -> list[np.ndarray]:
-        """A tile's planes, of as many levels as there are `streams`."""
+    def _decoded(self, streams, checks, shapes, coder) -> list[np.ndarray]:
+        """A tile's side information and planes, of as many levels as there are `streams`."""
         programs, known, found = self.programs, None, []
         sizes = shapes[self.side :]
         for i, (data, check, shape) in enumerate(zip(streams, checks, sizes, strict=False)):
             reader, parts = FORMATS[coder].Reader(data, self.tables), []
             if self.side and i == 0:
                 side = reader.read(programs.side_rows(shapes[0]))
-                known, parts = (side,), [side.reshape(-1)]
+                known, parts, found = (side,), [side.reshape(-1)], [side]
             plane = np.zeros(shape, np.int32)
             first, second = layout.passes(shape)
             features, rows = programs.first_rows(i, known, shape)

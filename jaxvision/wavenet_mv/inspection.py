@@ -29,6 +29,9 @@ def info(args: argparse.Namespace) -> None:
         parts = {"header": len(data) - sum(map(len, streams))}
         parts |= {f"substream {i}": n for i, n in enumerate(header.lengths)}
         _print_parts(parts, len(data), pixels)
+    if args.bits and args.model is not None and not header.lossless:
+        bands = Codec.load(args.model).bits(data)
+        _print_parts({name: bits / 8 for name, bits in bands.items()}, len(data), pixels)
 
 
 def _info_clip(args, data):
@@ -52,7 +55,7 @@ def _size(length, pixels):
 def _print_parts(parts, total, pixels):
     for name, size in parts.items():
         share = 100 * size / total
-        print(f"{name:12} {8 * size:9} bits {8 * size / pixels:8.4f} a pixel {share:5.1f} %")
+        print(f"{name:16} {8 * size:9.0f} bits {8 * size / pixels:8.4f} a pixel {share:5.1f} %")
 
 
 def verify(args: argparse.Namespace) -> None:

@@ -44,6 +44,24 @@ def by_level(arrays: Sequence[np.ndarray], side: bool) -> list[np.ndarray]:
     return found
 
 
+def bands(model: WavenetMV) -> list[tuple[str, ...]]:
+    """Which band each plane's channels are of: "lowest", or "1/2 LH" on the grid of half the size.
+
+    They are named as the linear wavelet has them; the networks move a little from one to another.
+    """
+    net, colours = model.compressor, model.cfg.wavelet.channels
+    if model.cfg.wavelet.mode == "literal":
+        return [("latents",) * net.planes[0]]
+    found = []
+    for i in range(len(net.planes)):
+        scale = 2 ** (len(net.planes) - i)
+        high = [f"1/{scale} {kind}" for kind in ("LH", "HL", "HH") for _ in range(colours)]
+        if i + 1 == len(net.planes):
+            high = [high[k] for k in model.mixer.kept]
+        found.append((("lowest",) * colours if i == 0 else ()) + tuple(high))
+    return found
+
+
 def margin(model: WavenetMV) -> int:
     """Pixels around a tile that its networks see, or almost all of them.
 
