@@ -64,7 +64,7 @@ def get_config(preset: str = "base"):
         "tiny": (4, 4, 4),
         "recipe": tuple(EPOCH * n for n in EPOCHS),
         "long": (0, 30_000, 10_000),
-    }.get(preset, (30_000, 300_000, 60_000) if gpu else (200, 2_400, 1_500))
+    }.get(preset, (30_000, 300_000, 60_000) if gpu else (200, 2_400, 2_200))
     config.stages.wavelet = shared | dict(
         steps=steps[0], lr=rate, train="^wavelet/", init_from=(), best=""
     )

@@ -29,7 +29,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("--model", type=Path, help="a trained codec, MODEL.npz")
+    model.add_argument("--model", type=Path, help="a trained codec, MODEL.npz, or demo")
 
     encode = verbs.add_parser("encode", parents=[model], help="a picture to a file")
     encode.add_argument("picture", type=Path, help="a picture, or a clip as .y4m")

@@ -131,7 +131,10 @@ def planes_of(image: np.ndarray, header: y4m.Header) -> y4m.Planes:
 
 def decoder(model: Path | None) -> Codec:
     if model is None:
-        raise ValueError("--model=MODEL.npz is missing: only lossless files need none")
+        raise ValueError(
+            "--model=MODEL.npz is missing: --model=demo is the one that comes along, and only "
+            "lossless files need none"
+        )
     return Codec.load(model)
 
 
