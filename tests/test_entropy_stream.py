@@ -173,7 +173,8 @@ def test_damage_is_told():
         (lambda: encode_values([0], [0], TABLES, backend="torch"), "torch"),
         (lambda: decode_values(b"", [0], TABLES), "lanes"),
         (lambda: decode_values(b"\x0b\x00", [0], TABLES), "lanes"),
-        (lambda: decode_values(b"\x00\x09abc", [0], TABLES), "9 bytes"),
+        (lambda: decode_values(b"\x90abc", [0], TABLES), "9 bytes"),
+        (lambda: decode_values(b"\xf0\x02abc", [0], TABLES), "17 bytes"),
     ],
 )
 def test_wrong_arguments_are_named(wrong, told):

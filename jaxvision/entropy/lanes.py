@@ -25,11 +25,11 @@ from jaxvision.entropy.tables import Tables
 
 LOW = 1 << 16  # the least state
 MOST_LANES = 1024
-SHARE = 0.005  # of the payload, that the lanes' states may take
+SHARE = 0.003  # of the payload, that the lanes' states may take
 
 
 def lanes_for(bits: float) -> int:
-    """As many lanes, a power of two, as cost no more than 0.5 % of a payload of `bits`."""
+    """As many lanes, a power of two, as cost no more than 0.3 % of a payload of `bits`."""
     if not 0 <= bits < math.inf:
         raise ValueError(f"bits={bits} is not a length")
     most = min(int(bits / 8 * SHARE / 4), MOST_LANES)

@@ -1,7 +1,7 @@
 """A self-contained string of integers: interleaved rANS, and beside it the values off the tables.
 
-    byte    log2 of the lanes, 0 … 10
-    varint  bytes of the escaped values
+    byte    log2 of the lanes, 0 … 10, and 16 times the bytes of the escaped values, up to 15
+    varint  where they are 15 or more: how many more
     …       the escaped values (`gamma`), in the order of their escapes
     …       the symbols (`lanes`), up to the end
 
@@ -18,6 +18,7 @@ from jaxvision.entropy.lanes import MOST_LANES, lanes_for
 from jaxvision.entropy.tables import Tables
 from jaxvision.entropy.varint import read_varint, write_varint
 
+FEW = 15  # bytes of escaped values that the first byte can tell; and that there may be more
 BACKENDS = {"numpy": rans, "jax": rans_jax}
 
 
@@ -34,7 +35,8 @@ def encode_values(
         return b""
     lanes = lanes_for(tables.bits(symbols, rows))
     side = encode_gamma(beyond)
-    head = bytes([lanes.bit_length() - 1]) + write_varint(len(side))
+    head = bytes([lanes.bit_length() - 1 | min(len(side), FEW) << 4])
+    head += write_varint(len(side) - FEW) if len(side) >= FEW else b""
     return head + side + coder.encode(symbols, rows, tables, lanes=lanes)
 
 
@@ -83,12 +85,15 @@ class Reader:
 
 def _parts(data: bytes) -> tuple[int, bytes, bytes]:
     """Lanes, escaped values and symbols of a string."""
-    if not data or 1 << data[0] > MOST_LANES:
+    if not data or 1 << (data[0] & 15) > MOST_LANES:
         raise BitstreamError(f"a string begins with its lanes, not with {data[:1]!r}")
-    length, begin = read_varint(data, 1)
+    length, begin = data[0] >> 4, 1
+    if length == FEW:
+        more, begin = read_varint(data, 1)
+        length += more
     if begin + length > len(data):
         raise BitstreamError(f"{length} bytes of escaped values in a string of {len(data)}")
-    return 1 << data[0], data[begin : begin + length], data[begin + length :]
+    return 1 << (data[0] & 15), data[begin : begin + length], data[begin + length :]
 
 
 def _coder(backend: str):

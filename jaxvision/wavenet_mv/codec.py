@@ -74,7 +74,7 @@ class Codec:
         if coder not in FORMATS:
             raise ValueError(f"coder={coder!r} is none of {tuple(FORMATS)}")
         tile, quality = self._checked(image, quality, tile)
-        coded = []
+        coded, flags = [], container.TFC if coder == "tfc" else 0
         for symbols in self._symbols(image, quality, tile):
             rows = layout.by_level(self.programs.rows(symbols), self.side)
             values = layout.by_level(symbols, self.side)
@@ -82,7 +82,7 @@ class Codec:
                 FORMATS[coder].encode_values(*x, self.tables)
                 for x in zip(values, rows, strict=True)
             ]
-            coded.append((streams, list(map(container.checksum, values))))
+            coded.append((streams, [container.checksum(x, flags) for x in values]))
         levels = range(self.levels)
         streams = [streams[i] for i in levels for streams, _ in coded]
         header = container.Header(
@@ -90,7 +90,7 @@ class Codec:
             height=image.shape[0],
             width=image.shape[1],
             quality=quality,
-            flags=container.TFC if coder == "tfc" else 0,
+            flags=flags,
             lengths=tuple(map(len, streams)),
             checksums=tuple(checks[i] for i in levels for _, checks in coded),
             tile=tile,
@@ -142,7 +142,7 @@ class Codec:
             for tile, span in enumerate(self._tiles(*padded, header.tile)):
                 mine = slice(tile, wanted * number, number)
                 sums, shapes = header.checksums[mine], self._shapes(*span)
-                yield self._decoded(streams[mine], sums, shapes, header.coder)
+                yield self._decoded(streams[mine], sums, shapes, header)
 
         return header, wanted, symbols()
 
@@ -156,12 +156,12 @@ class Codec:
         shown, _ = self._shown(planes, padded, quality, tile, 1)
         return shown[: image.shape[0], : image.shape[1]]
 
-    def _decoded(self, streams, checks, shapes, coder) -> list[np.ndarray]:
+    def _decoded(self, streams, checks, shapes, header) -> list[np.ndarray]:
         """A tile's side information and planes, of as many levels as there are `streams`."""
         programs, known, found = self.programs, None, []
         sizes = shapes[self.side :]
         for i, (data, check, shape) in enumerate(zip(streams, checks, sizes, strict=False)):
-            reader, parts = FORMATS[coder].Reader(data, self.tables), []
+            reader, parts = FORMATS[header.coder].Reader(data, self.tables), []
             if self.side and i == 0:
                 side = reader.read(programs.side_rows(shapes[0]))
                 known, parts, found = (side,), [side.reshape(-1)], [side]
@@ -171,7 +171,8 @@ class Codec:
             plane[first] = reader.read(rows[first])
             plane[second] = reader.read(programs.second_rows(i, features, plane)[second])
             reader.finish()
-            if container.checksum(np.concatenate([*parts, plane[first], plane[second]])) != check:
+            values = np.concatenate([*parts, plane[first], plane[second]])
+            if container.checksum(values, header.flags) != check:
                 raise BitstreamError(f"level {i} is damaged: its checksum is wrong")
             known = (features, plane)
             found.append(plane)

@@ -7,8 +7,9 @@
     varint    height, width, quality (in 256ths), tile
     varint    substreams
     varint    bytes of each substream
-    4 bytes   CRC-32 of the symbols of each substream, little endian
-    4 bytes   CRC-32 of all before
+    2 bytes   CRC-32 of the symbols of each substream, its lower half: rANS checks itself besides
+              (4 bytes, all of it, in tensorflow-compression's format, which does not)
+    4 bytes   CRC-32 of all before; numbers are little endian
     …         the substreams
 
 `tile` is the side of the squares that the picture is coded in, 0 where it is one piece. There is a
@@ -70,7 +71,7 @@ def write(header: Header, streams: list[bytes]) -> bytes:
     for number in (header.height, header.width, round(QUALITY * header.quality), header.tile):
         head += write_varint(number)
     head += write_varint(len(streams)) + b"".join(map(write_varint, map(len, streams)))
-    head += np.array(header.checksums, "<u4").tobytes()
+    head += np.array(header.checksums, _check(header.flags)).tobytes()
     return head + zlib.crc32(head).to_bytes(4, "little") + b"".join(streams)
 
 
@@ -86,7 +87,7 @@ def read(data: bytes) -> tuple[Header, list[bytes]]:
         lengths, at = read_varints(data, at, count)
     except BitstreamError as error:
         raise BitstreamError("the file is cut off within its header, or damaged there") from error
-    end = at + 4 * count
+    end = at + _check(flags).itemsize * count
     check_header(data, end)
     header = Header(
         model=model,
@@ -96,7 +97,7 @@ def read(data: bytes) -> tuple[Header, list[bytes]]:
         tile=numbers[3],
         flags=flags,
         lengths=tuple(lengths),
-        checksums=tuple(np.frombuffer(data[at:end], "<u4").tolist()),
+        checksums=tuple(np.frombuffer(data[at:end], _check(flags)).tolist()),
     )
     if header.height * header.width > DENSEST * (sum(lengths) + end):
         raise BitstreamError(
@@ -144,6 +145,11 @@ def read_varints(data: bytes, at: int, count: int) -> tuple[list[int], int]:
     return numbers, at
 
 
-def checksum(symbols: np.ndarray) -> int:
-    """CRC-32 of whole numbers, as int32 in order."""
-    return zlib.crc32(np.ascontiguousarray(symbols, "<i4").tobytes())
+def checksum(symbols: np.ndarray, flags: int) -> int:
+    """CRC-32 of whole numbers, as int32 in order, or its lower half."""
+    whole = zlib.crc32(np.ascontiguousarray(symbols, "<i4").tobytes())
+    return whole % (1 << 8 * _check(flags).itemsize)
+
+
+def _check(flags):
+    return np.dtype("<u4" if flags & TFC else "<u2")

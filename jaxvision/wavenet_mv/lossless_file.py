@@ -34,7 +34,9 @@ def encode(image: np.ndarray, *, tile: int | None = None) -> bytes:
         quality=0.0,
         flags=container.LOSSLESS,
         lengths=tuple(map(len, streams)),
-        checksums=tuple(container.checksum(x[i]) for i in range(MOST) for _, x in coded),
+        checksums=tuple(
+            container.checksum(x[i], container.LOSSLESS) for i in range(MOST) for _, x in coded
+        ),
         tile=tile,
     )
     return container.write(header, streams)
@@ -57,7 +59,7 @@ def decode(data: bytes, *, levels: int | None = None) -> Decoded:
         for i in range(wanted):
             at = i * number + t
             planes = decoder.next(streams[at])
-            if container.checksum(planes) != header.checksums[at]:
+            if container.checksum(planes, header.flags) != header.checksums[at]:
                 raise BitstreamError(f"substream {at} is damaged: its checksum is wrong")
         part = integers.to_image(planes)
         top, left = rows.begin // scale, columns.begin // scale
