@@ -1,6 +1,7 @@
 """Tiles, clips and damaged files: what a file of any kind holds, and what it must not do."""
 
 import dataclasses
+import errno
 import functools
 import io
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 from jaxvision.data import y4m
 from jaxvision.data.photographs import photographs
 from jaxvision.entropy.errors import BitstreamError
+from jaxvision.errors import one_line
 from jaxvision.stage import path_name
 from jaxvision.wavenet_mv import __main__ as command
 from jaxvision.wavenet_mv import clip, container, layout, lossless_file, tiles
@@ -234,6 +236,9 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
         part.write_bytes(b"half")
         raise KeyError
     assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError) as full, whole_file(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert one_line(full.value, {}) == f"{tmp_path / 'a'}: No space left on device; make room"
     for text in (b"one", b"two"):
         with whole_file(tmp_path / "a") as part:
             part.write_bytes(text)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 
+from jaxvision.errors import one_line
 from jaxvision.wavenet_mv import commands, inspection
 from jaxvision.wavenet_mv.codec import FORMATS
 
@@ -74,11 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     }
     try:
         verbs[args.verb](args)
-    except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"error: {one_line(error, {})}", file=sys.stderr)
         return 1
     return 0
 

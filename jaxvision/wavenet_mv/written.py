@@ -14,5 +14,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
+    except OSError as error:
+        if error.filename in (None, part, str(part)):  # a write that fails does not say where
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
