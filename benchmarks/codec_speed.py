@@ -107,6 +107,9 @@ def main() -> int:
         codec = Codec.load(options.model)
         paths = find_pictures(options.pictures)[: options.most]
         pictures = [read_image(path) for path in paths]
+        codec.encode(pictures[0][:1, :1], options.quality)  # a wrong quality is told at once
+        if options.out is not None:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

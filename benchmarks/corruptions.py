@@ -149,6 +149,8 @@ def main(argv):
         "crashes": crashes,
         "silent": total["silent"],
         "refused": total["refused"],
+        "right": total["right"],
+        "forged": total["forged"],
         "longest": [round(longest[0], 2), *longest[1:]],
         "seconds": round(time.perf_counter() - begun, 1),
         "hardware": platform.processor() or platform.machine(),
@@ -157,6 +159,8 @@ def main(argv):
     print(json.dumps(result))
     if _OUT.value:
         Path(_OUT.value).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if crashes or total["silent"]:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     try:
-        pictures = {path.name: read_image(path) for path in find_pictures(options.pictures)}
+        paths = find_pictures(options.pictures)
+        pictures = {str(path.relative_to(options.pictures)): read_image(path) for path in paths}
+        if options.out is not None:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

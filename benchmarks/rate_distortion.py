@@ -28,7 +28,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         codec = Codec.load(options.model)
-        pictures = {path.stem: read_image(path) for path in find_pictures(options.pictures)}
+        paths = find_pictures(options.pictures)
+        pictures = {str(path.relative_to(options.pictures)): read_image(path) for path in paths}
         found = write_report(
             codec, pictures, options.out, echo=lambda text: print(text, flush=True)
         )

@@ -38,7 +38,9 @@ def get_config(preset: str = "base"):
             ),
         ),
     )
-    config.heads = dict(width=16 if tiny else 64, depth=1 if tiny else 2, dtype="float32")
+    config.heads = dict(
+        width=16 if tiny else 64, depth=1 if tiny else 2, dtype="bfloat16" if large else "float32"
+    )
     config.names = dict(classes=(), segments=(), actions=())  # filled in from the labelled data
     config.loss = fields_of(HeadsLossConfig)
 

@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import codec_speed  # noqa: E402
 import lossless  # noqa: E402
+import rate_distortion  # noqa: E402
 
 
 def picture():
@@ -36,9 +37,11 @@ def test_speed_is_of_pixels_and_without_the_first_turn(monkeypatch):
     assert found == {"it": dict(encode=megapixels, decode=megapixels, bpp=0.025)}
 
 
-@pytest.mark.parametrize("program", [codec_speed, lossless])
+@pytest.mark.parametrize("program", [codec_speed, lossless, rate_distortion])
 def test_a_missing_folder_is_named(program, monkeypatch, tmp_path, capsys):
     words = ["x", f"--pictures={tmp_path / 'none'}"]
-    monkeypatch.setattr(sys, "argv", words + ["--model=demo"] * (program is codec_speed))
+    words += ["--model=demo"] * (program is not lossless)
+    words += [f"--out={tmp_path / 'out'}"] * (program is rate_distortion)
+    monkeypatch.setattr(sys, "argv", words)
     assert program.main() == 1
     assert "none: there is no such folder" in capsys.readouterr().err

@@ -49,6 +49,25 @@ def test_values_are_read_in_pieces(coder):
     reader.finish()
 
 
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_escaped_values_are_checked_with_the_rest(backend):
+    """They lie beside the coder's words; a flip there leaves the words as they were."""
+    values, index = gaussian_values((50,))
+    values[3], index[3] = 1000, 0
+    data = encode_values(values, index, TABLES, backend=backend)
+    side = data[0] >> 4
+    assert 0 < side < 15
+    for bit in range(8 * side):
+        broken = bytearray(data)
+        broken[1 + bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BitstreamError):
+            decode_values(bytes(broken), index, TABLES, backend=backend)
+        with pytest.raises(BitstreamError):
+            reader = stream.Reader(bytes(broken), TABLES)
+            reader.read(index)
+            reader.finish()
+
+
 @given(st.lists(st.tuples(INT32, st.integers(0, 11)), max_size=40))
 @settings(max_examples=100, deadline=None)
 def test_any_values_come_back(pairs):

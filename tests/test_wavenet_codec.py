@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jaxvision.entropy.errors import BitstreamError
 from jaxvision.stage import path_name
 from jaxvision.streams import streams
 from jaxvision.wavenet_mv import __main__ as command
-from jaxvision.wavenet_mv import container, layout
+from jaxvision.wavenet_mv import container, layout, models
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.compressor import CompressorConfig
 from jaxvision.wavenet_mv.evaluation import RateReport, rates, scalar_names
@@ -239,6 +240,31 @@ def test_models_go_to_files_and_back(tmp_path):
             Codec.load(tmp_path / name)
 
 
+def test_models_that_cannot_be_are_refused(tmp_path):
+    codec().save(tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as data:
+        arrays = dict(data)
+    name = next(k for k in arrays if k.startswith("param/"))
+    for change, message in (
+        ({"config": np.array("[1]")}, "is no model of wavenet_mv"),
+        ({name: np.full_like(arrays[name], np.nan)}, "is not finite float32"),
+        ({name: arrays[name].astype(str)}, "is not finite float32"),
+    ):
+        np.savez(tmp_path / "bad.npz", **(arrays | change))
+        with pytest.raises(ValueError, match=message):
+            Codec.load(tmp_path / "bad.npz")
+
+
+def test_a_models_hash_is_of_what_decoders_need():
+    state, tables = codec().state, codec().tables
+
+    def changed(**fields):
+        compressor = dataclasses.replace(codec().cfg.compressor, **fields)
+        return models.digest(dataclasses.replace(codec().cfg, compressor=compressor), state, tables)
+
+    assert changed(thrift=0.2, dead_zone=0.7) == codec().digest != changed(deeper=2)
+
+
 def test_targets_are_met():
     image = picture()
     pixels = image.shape[0] * image.shape[1]
@@ -251,6 +277,8 @@ def test_targets_are_met():
     assert likeness(codec(), image, at_psnr(codec(), image, wanted)) >= wanted
     with pytest.raises(ValueError, match="the lowest quality of this model takes"):
         at_bpp(codec(), image, 0.01)
+    with pytest.raises(ValueError, match="target-psnr=nan"):
+        at_psnr(codec(), image, float("nan"))
     with pytest.raises(ValueError, match="the highest quality of this model gives"):
         at_psnr(codec(), image, 99.0)
 
@@ -275,7 +303,13 @@ def test_commands(tmp_path, capsys):
     assert [x.shape for x in np.load(tmp_path / "f.npz").values()] == [(10, 12, 32)]
     status, said = run("info", "a.wvmv", "--bits")
     assert status == 0 and "42x33, quality 1" in said.out and "substream 2" in said.out
-    assert "1/2 LH" in run("info", model, "a.wvmv", "--bits")[1].out
+    said = run("info", model, "a.wvmv", "--bits")[1].out
+    found = re.findall(r"^(.+?) +(\d+) bits ", said, re.MULTILINE)
+    named = {name: int(bits) for name, bits in found}
+    assert "1/2 LH" in named
+    streams = sum(bits for name, bits in named.items() if name.startswith("substream"))
+    bands = sum(n for k, n in named.items() if k != "header" and not k.startswith("substream"))
+    assert abs(streams - bands) <= len(named)
     assert "whole" in run("verify", model, "a.wvmv")[1].out
     (tmp_path / "cut.wvmv").write_bytes((tmp_path / "a.wvmv").read_bytes()[:-1])
     with pytest.raises(SystemExit, match="1 of 1 files are broken"):

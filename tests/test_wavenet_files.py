@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -83,6 +84,31 @@ def test_tiles_leave_no_seams():
     assert differs.max() <= 1 and np.mean(differs != 0) < 1e-3
 
 
+def test_no_network_sees_more_than_a_window(monkeypatch):
+    """But for arithmetic on each number alone: so a tile bounds what networks take of memory."""
+    seen = []
+    for name in ("analysis", "symbols", "rows", "picture"):
+        own = getattr(codec().programs, name)
+
+        def noted(first, own=own):
+            arrays = first if isinstance(first, list) else [first[None]]
+            seen.append(max(x.shape[1] * x.shape[2] for x in arrays))
+            return own(first)
+
+        monkeypatch.setattr(codec().programs, name, noted)
+    image = picture(512, 384)
+    codec().decode(codec().encode(image, 1.0, tile=64))
+    window = 64 + 2 * layout.margin(codec().model)
+    assert seen and max(seen) <= window**2 < 512 * 384
+
+
+def test_pieces_too_large_are_refused_at_once():
+    image = np.zeros((2100, 2000, 3), np.uint8)
+    for encode in (functools.partial(codec().encode, quality=1.0), lossless_file.encode):
+        with pytest.raises(ValueError, match="tile=0: 2100×2000 pixels are more than"):
+            encode(image, tile=0)
+
+
 def test_a_window_without_a_margin_would_show(monkeypatch):
     monkeypatch.setattr(layout, "margin", lambda model: 0)
     seams = codec().reconstruct(picture(129, 190), 1.0, tile=64).astype(int)
@@ -148,6 +174,28 @@ def test_checksums_are_compared():
     data = clip.write(head, [tiled(), tiled()])
     with pytest.raises(BitstreamError, match="frame 1 is damaged"):
         clip.read(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_lossless_files_refuse_what_they_do_not_hold(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (8, 9, 4), np.uint8)).save(tmp_path / "alpha.png")
+    cv2.imwrite(str(tmp_path / "deep.png"), rng.integers(0, 65535, (8, 9, 3), np.uint16))
+    Image.fromarray(picture(8, 9)).save(tmp_path / "plain.png")
+    file, features = tmp_path / "a.wvmv", tmp_path / "f.npz"
+    for name, message in (("alpha", "has an alpha channel"), ("deep", "is uint16")):
+        assert command.main(["encode", "--lossless", str(tmp_path / f"{name}.png"), str(file)]) == 1
+        assert message in capsys.readouterr().err and not file.exists()
+    plain = str(tmp_path / "plain.png")
+    assert command.main(["encode", "--lossless", "--coder=tfc", plain, str(file)]) == 1
+    assert "--coder=tfc is for files with loss" in capsys.readouterr().err
+    assert command.main(["encode", "--lossless", plain, str(file)]) == 0
+    webp = tmp_path / "b.webp"
+    assert command.main(["decode", str(file), str(webp), f"--features={features}"]) == 1
+    assert "no features" in capsys.readouterr().err and not webp.exists()
+    assert command.main(["decode", str(file), str(webp)]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(webp)), picture(8, 9))
+    assert command.main(["verify", str(file), f"--against={tmp_path / 'none.png'}"]) == 1
+    assert "none.png: there is no such file" in capsys.readouterr().err
 
 
 def test_kinds_of_files_are_told_apart():

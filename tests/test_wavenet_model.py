@@ -137,7 +137,7 @@ def test_training_sees_what_a_decoder_will():
     quality = jnp.array([1.0])
     latents = model.analyse(picture())
     coded = model.compressor.train(latents, quality, jax.random.key(0))
-    symbols = model.compressor.rounded(latents, quality)
+    symbols = model.compressor.rounded(model.compressor.in_steps(latents, quality))
     for ours, theirs in zip(coded.latents, model.decoded(symbols, quality), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     exact = model.compressor.bits(symbols)[1:]  # of the side information training sees noise
@@ -189,19 +189,19 @@ def test_files_hold_what_costs_least():
     """No number by itself can be moved to less error and bits together, by the first rows."""
     net, quality = stirred().compressor, jnp.array([1.0])
     latents = stirred().analyse(picture())
-    rounded, symbols = net.rounded(latents, quality), net.symbols(latents, quality)
-    steps = net._steps(quality)
+    numbers = net.in_steps(latents, quality)
+    rounded, symbols = net.rounded(numbers), net.symbols(latents, quality)
     rows = net.indexes(rounded)[1:]
     np.testing.assert_array_equal(symbols[0], rounded[0])
     fewer = 0
-    for x, s, row, chosen in zip(net.split(latents), steps, rows, symbols[1:], strict=True):
+    for x, row, chosen in zip(numbers[1:], rows, symbols[1:], strict=True):
         mass = gaussian.likelihood(
             np.arange(-1, 2) + chosen[..., None], scale_of(row)[..., None], floor=2.0**-16
         )
-        errors = jnp.square((x / s - chosen)[..., None] - np.arange(-1, 2))
+        errors = jnp.square((x - chosen)[..., None] - np.arange(-1, 2))
         costs = errors + net.cfg.thrift * gaussian.bits(mass)
         assert (costs[..., 1] <= costs.min(-1) + 1e-4).all()
-        fewer += int((abs(chosen) < abs(jnp.round(x / s))).sum())
+        fewer += int((abs(chosen) < abs(jnp.round(x))).sum())
     assert fewer > 0
     assert sum(net.bits(symbols)[1:])[0] < sum(net.bits(rounded)[1:])[0]
 

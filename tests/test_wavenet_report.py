@@ -123,7 +123,8 @@ def test_a_line_of_codec_csv_is_a_file(reported):
     )
     # -Σ log2 p from the definition, in double precision
     padded = np.pad(image, [(0, 6), (0, 6), (0, 0)], mode="reflect")
-    symbols = codec().programs.symbols(codec().programs.analysis(padded), rate.quality)
+    latents = codec().programs.analysis(padded)
+    symbols = codec().programs.symbols(codec().programs.in_steps(latents, rate.quality))
     bits = 0.0
     for x, rows in zip(symbols, codec().programs.rows(symbols), strict=True):
         reach = SCALES[rows] * math.sqrt(2)

@@ -10,7 +10,9 @@ a coder of its own, and all take words from one stream. Of L lanes and n symbols
       slot = x mod 2^P, and s the symbol with cdf[s] <= slot < cdf[s + 1];
       x = (cdf[s + 1] - cdf[s]) * (x >> P) + slot - cdf[s];
       lanes with x < 2^16 take the next words, the lowest lane first: x = x << 16 | word.
-- Every state lies in 2^16 … 2^32 - 1. After the last row all are 2^16, and no word is left.
+- Every state lies in 2^16 … 2^32 - 1. After the last row all are where encoding began, and no word
+  is left. That is 2^16, or as much more, below 2^17, as a caller chooses: a number of 16 bits that
+  is checked with the rest and takes a bit a lane at most.
 
 The last rule is the check: altered bytes almost always end elsewhere. About one flipped bit in
 7,000 yields another message that fits, which a checksum must tell.
@@ -62,11 +64,11 @@ def parted(data: bytes, lanes: int) -> tuple[np.ndarray, np.ndarray]:
     return states, np.frombuffer(data, "<u2", offset=4 * lanes).astype(np.uint16)
 
 
-def check_end(states: np.ndarray, left: int) -> None:
+def check_end(states: np.ndarray, left: int, begin: int) -> None:
     """After the last symbol; `left` words have not been taken, less than 0 if some were lacking."""
     if left:
         raise BitstreamError(f"{abs(left)} words too {'many' if left > 0 else 'few'}")
-    wrong = int((states != LOW).sum())
+    wrong = int((states != begin).sum())
     if wrong:
         raise BitstreamError(f"{wrong} of {len(states)} lanes do not end where encoding began")
 

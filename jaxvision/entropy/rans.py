@@ -10,17 +10,19 @@ from jaxvision.entropy.tables import Tables
 FEW = 16  # lanes below which Python's integers are quicker than arrays of them
 
 
-def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int) -> bytes:
-    """Bytes of symbols `[n]`, each of the table row `index [n]`."""
+def encode(
+    symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int, begin: int = LOW
+) -> bytes:
+    """Bytes of symbols `[n]`, each of the table row `index [n]`; states begin at `begin`."""
     if lanes < FEW:
-        return rans_scalar.encode(symbols, index, tables, lanes=lanes)
+        return rans_scalar.encode(symbols, index, tables, lanes=lanes, begin=begin)
     start, frequency = dealt(symbols, tables.rows(index), tables, lanes)
     top, shift = np.uint32(1 << tables.precision), np.uint32(32 - tables.precision)
     # A certain symbol's limit is 2^32, which wraps to 0 and then to what no state exceeds.
     limit = (frequency << shift) - np.uint32(1)
     spread = top - frequency
     low, full = np.empty(start.shape, "<u2"), np.empty(start.shape, bool)
-    x, half = np.full(lanes, LOW, np.uint32), np.uint32(16)
+    x, half = np.full(lanes, begin, np.uint32), np.uint32(16)
     for row in range(len(start) - 1, -1, -1):
         np.greater(x, limit[row], out=full[row])
         low[row] = x
@@ -29,24 +31,28 @@ def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int
     return joined(x, low[full])
 
 
-def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.ndarray:
+def decode(
+    data: bytes, index: np.ndarray, tables: Tables, *, lanes: int, begin: int = LOW
+) -> np.ndarray:
     """Symbols `[n]`, int32, of the rows `index [n]`; BitstreamError unless all checks out."""
-    decoder = decoder_of(data, tables, lanes=lanes)
+    decoder = decoder_of(data, tables, lanes=lanes, begin=begin)
     symbols = decoder.read(index)
     decoder.finish()
     return symbols
 
 
-def decoder_of(data: bytes, tables: Tables, *, lanes: int) -> "Decoder | rans_scalar.Decoder":
+def decoder_of(
+    data: bytes, tables: Tables, *, lanes: int, begin: int = LOW
+) -> "Decoder | rans_scalar.Decoder":
     """The quicker one for so many lanes."""
-    return (rans_scalar.Decoder if lanes < FEW else Decoder)(data, tables, lanes=lanes)
+    return (rans_scalar.Decoder if lanes < FEW else Decoder)(data, tables, lanes=lanes, begin=begin)
 
 
 class Decoder:
     """Symbols of a stream, some at a time: of those read the rows of the next may be found."""
 
-    def __init__(self, data: bytes, tables: Tables, *, lanes: int):
-        self._tables = tables
+    def __init__(self, data: bytes, tables: Tables, *, lanes: int, begin: int = LOW):
+        self._tables, self._begin = tables, begin
         self._states, self._words = parted(data, lanes)
         self._done = self._used = 0
 
@@ -80,4 +86,4 @@ class Decoder:
 
     def finish(self) -> None:
         """BitstreamError unless all has been read, and the states are where encoding began."""
-        check_end(self._states, len(self._words) - self._used)
+        check_end(self._states, len(self._words) - self._used, self._begin)

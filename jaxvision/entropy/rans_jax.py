@@ -16,14 +16,19 @@ from jaxvision.entropy.lanes import LOW, check_end, dealt, joined, parted
 from jaxvision.entropy.tables import Tables
 
 
-def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int) -> bytes:
+def encode(
+    symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int, begin: int = LOW
+) -> bytes:
     """As `rans.encode`."""
     start, frequency = dealt(symbols, tables.rows(index), tables, lanes)
-    states, low, full = map(np.asarray, _encode(start, frequency, tables.precision))
+    first = np.full(lanes, begin, np.uint32)
+    states, low, full = map(np.asarray, _encode(first, start, frequency, tables.precision))
     return joined(states, low[full])
 
 
-def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.ndarray:
+def decode(
+    data: bytes, index: np.ndarray, tables: Tables, *, lanes: int, begin: int = LOW
+) -> np.ndarray:
     """As `rans.decode`."""
     rows = tables.rows(index)
     states, words = parted(data, lanes)
@@ -36,14 +41,14 @@ def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.
     room[: len(words)] = words
     steps = jnp.asarray(tables.steps)
     states, used, slots = _decode(states, room, padded.reshape(-1, lanes), count, steps)
-    check_end(np.asarray(states), len(words) - int(used))
+    check_end(np.asarray(states), len(words) - int(used), begin)
     slots = np.asarray(slots).reshape(-1)[:count]
     return tables.lookup[rows, slots].astype(np.int32)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _encode(start, frequency, precision):
-    """start, frequency `[rows lanes]` -> states `[lanes]`; words and whether each is written."""
+@functools.partial(jax.jit, static_argnums=3)
+def _encode(x, start, frequency, precision):
+    """x `[lanes]`, start, frequency `[rows lanes]` -> states; words and whether each is written."""
 
     def row(x, span):
         start, frequency = span
@@ -52,7 +57,6 @@ def _encode(start, frequency, precision):
         x = jnp.where(full, x >> 16, x)
         return x + x // frequency * ((1 << precision) - frequency) + start, (low, full)
 
-    x = jnp.full(start.shape[1], LOW, jnp.uint32)
     x, (low, full) = lax.scan(row, x, (start, frequency), reverse=True)
     return x, low, full
 

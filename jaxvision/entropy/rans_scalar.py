@@ -10,12 +10,14 @@ from jaxvision.entropy.lanes import LOW, check_end, check_lanes, joined, parted
 from jaxvision.entropy.tables import Tables
 
 
-def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int) -> bytes:
+def encode(
+    symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int, begin: int = LOW
+) -> bytes:
     """As `rans.encode`."""
     check_lanes(lanes)
     spans = [span.tolist() for span in tables.spans(symbols, tables.rows(index))]
     precision, shift, last = tables.precision, 32 - tables.precision, lanes - 1
-    states, words, places = [LOW] * lanes, [], range(len(spans[0]) - 1, -1, -1)
+    states, words, places = [begin] * lanes, [], range(len(spans[0]) - 1, -1, -1)
     for place, start, frequency in zip(places, *map(reversed, spans), strict=True):
         x = states[place & last]
         if x >> shift >= frequency:
@@ -26,9 +28,11 @@ def encode(symbols: np.ndarray, index: np.ndarray, tables: Tables, *, lanes: int
     return joined(np.array(states), np.array(words[::-1], np.uint16))
 
 
-def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.ndarray:
+def decode(
+    data: bytes, index: np.ndarray, tables: Tables, *, lanes: int, begin: int = LOW
+) -> np.ndarray:
     """As `rans.decode`."""
-    decoder = Decoder(data, tables, lanes=lanes)
+    decoder = Decoder(data, tables, lanes=lanes, begin=begin)
     symbols = decoder.read(index)
     decoder.finish()
     return symbols
@@ -37,8 +41,8 @@ def decode(data: bytes, index: np.ndarray, tables: Tables, *, lanes: int) -> np.
 class Decoder:
     """As `rans.Decoder`."""
 
-    def __init__(self, data: bytes, tables: Tables, *, lanes: int):
-        self._tables = tables
+    def __init__(self, data: bytes, tables: Tables, *, lanes: int, begin: int = LOW):
+        self._tables, self._begin = tables, begin
         self._states, self._words = (x.tolist() for x in parted(data, lanes))
         self._done = self._used = 0
 
@@ -65,4 +69,4 @@ class Decoder:
 
     def finish(self) -> None:
         """As `rans.Decoder.finish`."""
-        check_end(np.array(self._states), len(self._words) - self._used)
+        check_end(np.array(self._states), len(self._words) - self._used, self._begin)

@@ -3,10 +3,13 @@
     byte    log2 of the lanes, 0 … 10, and 16 times the bytes of the escaped values, up to 15
     varint  where they are 15 or more: how many more
     …       the escaped values (`gamma`), in the order of their escapes
-    …       the symbols (`lanes`), up to the end
+    …       the symbols (`lanes`), up to the end; the coder begins at 2^16 + the lower half of the
+            escaped values' CRC-32, so that its check at the end is theirs too
 
 No values are no bytes. How many there are and which table each takes is for the caller to know.
 """
+
+import zlib
 
 import numpy as np
 
@@ -14,7 +17,7 @@ from jaxvision.entropy import gamma, rans, rans_jax
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.entropy.escape import escapes, merge, split
 from jaxvision.entropy.gamma import decode_gamma, encode_gamma
-from jaxvision.entropy.lanes import MOST_LANES, lanes_for
+from jaxvision.entropy.lanes import LOW, MOST_LANES, lanes_for
 from jaxvision.entropy.tables import Tables
 from jaxvision.entropy.varint import read_varint, write_varint
 
@@ -37,7 +40,8 @@ def encode_values(
     side = encode_gamma(beyond)
     head = bytes([lanes.bit_length() - 1 | min(len(side), FEW) << 4])
     head += write_varint(len(side) - FEW) if len(side) >= FEW else b""
-    return head + side + coder.encode(symbols, rows, tables, lanes=lanes)
+    symbols = coder.encode(symbols, rows, tables, lanes=lanes, begin=_begin(side))
+    return head + side + symbols
 
 
 def decode_values(
@@ -54,7 +58,7 @@ def decode_values(
             raise BitstreamError(f"{len(data)} bytes, but no values")
         return np.zeros(shape, np.int32)
     lanes, side, rest = _parts(bytes(data))
-    symbols = coder.decode(rest, rows, tables, lanes=lanes)
+    symbols = coder.decode(rest, rows, tables, lanes=lanes, begin=_begin(side))
     count = int(escapes(symbols, rows, tables).sum())
     return merge(symbols, rows, decode_gamma(side, count), tables).reshape(shape)
 
@@ -68,7 +72,7 @@ class Reader:
     def __init__(self, data: bytes, tables: Tables):
         lanes, side, rest = _parts(bytes(data))
         self._tables, self._beyond = tables, gamma.Reader(side)
-        self._symbols = rans.decoder_of(rest, tables, lanes=lanes)
+        self._symbols = rans.decoder_of(rest, tables, lanes=lanes, begin=_begin(side))
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """The next values, int32, in the shape of `index`, which names their rows."""
@@ -81,6 +85,10 @@ class Reader:
         """BitstreamError unless the string ends here."""
         self._symbols.finish()
         self._beyond.finish()
+
+
+def _begin(side: bytes) -> int:
+    return LOW + zlib.crc32(side) % LOW
 
 
 def _parts(data: bytes) -> tuple[int, bytes, bytes]:

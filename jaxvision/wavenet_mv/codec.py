@@ -37,6 +37,8 @@ class Decoded:
     def features(self) -> np.ndarray:
         """The latents on one grid, float32 `[h/8 w/8 k]`: what the heads read."""
         latents = self.latents
+        if not latents:
+            raise ValueError("a lossless file has no features")
         return np.asarray(latents[0] if len(latents) == 1 else joined(latents))[0]
 
 
@@ -192,12 +194,12 @@ class Codec:
             ]
 
         gathered = _gathered((latents(*place) for place in places), places, (height, width))
-        symbols = self.programs.symbols(gathered, quality)
-        scales = [height // x.shape[1] for x in symbols]
+        numbers = self.programs.in_steps(gathered, quality)
+        scales = [height // x.shape[1] for x in numbers]
         for rows, columns in places:
-            yield [
-                x[:, rows.part(n), columns.part(n)] for x, n in zip(symbols, scales, strict=True)
-            ]
+            yield self.programs.symbols(
+                [x[:, rows.part(n), columns.part(n)] for x, n in zip(numbers, scales, strict=True)]
+            )
 
     def _shown(self, planes: Iterable[list[np.ndarray]], padded, quality, tile, scale):
         """The picture at 1/scale of its padded size, and its latents, of all tiles' planes."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -17,6 +18,7 @@ from jaxvision.wavenet_mv.search import at_bpp, at_psnr
 from jaxvision.wavenet_mv.written import whole_file
 
 WRITTEN = (".png", ".webp", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
+SAVED = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}  # no second loss where it can be
 CLIP = ".y4m"
 
 
@@ -48,6 +50,9 @@ def encode(args: argparse.Namespace) -> None:
 def _encoder(args) -> Callable[[np.ndarray], bytes]:
     """From a picture to its file, as the options ask."""
     if args.lossless:
+        if args.coder == "tfc":
+            raise ValueError("--coder=tfc is for files with loss: lossless ones are coded by rANS")
+        check_exact(args.picture)
 
         def lossless(image):
             data = lossless_file.encode(image, tile=args.tile)
@@ -74,6 +79,18 @@ def _encoder(args) -> Callable[[np.ndarray], bytes]:
     return coded
 
 
+def check_exact(path: Path) -> None:
+    """ValueError for a picture that three channels of 8 bits do not hold."""
+    data = np.fromfile(path, np.uint8)
+    found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if found is None:  # no picture, of which `read_image` says more, or of a kind without either
+        return
+    if found.dtype != np.uint8:
+        raise ValueError(f"{path} is {found.dtype}; lossless files hold 8 bits a channel")
+    if found.ndim == 3 and found.shape[2] > 3:
+        raise ValueError(f"{path} has an alpha channel, which lossless files do not hold")
+
+
 def _same(path, decoded, wanted):
     if not np.array_equal(decoded, wanted):
         raise ValueError(f"{path}: what was decoded is not what was encoded")
@@ -91,12 +108,13 @@ def decode(args: argparse.Namespace) -> None:
     elif clip.is_clip(data):
         raise ValueError(f"{args.file} is a clip: write {CLIP}, or take one --frame=0")
     decoded = read(data, args.model, levels=args.levels)
+    features = decoded.features if args.features else None
     kind = Image.registered_extensions()[ending]
     with whole_file(args.picture) as part:
-        Image.fromarray(decoded.image).save(part, format=kind)
-    if args.features:
+        Image.fromarray(decoded.image).save(part, format=kind, **SAVED.get(kind, {}))
+    if features is not None:
         with whole_file(args.features) as part, part.open("wb") as file:
-            np.savez(file, features=decoded.features)
+            np.savez(file, features=features)
     height, width, _ = decoded.image.shape
     print(f"{args.picture}: {width}x{height}, {decoded.levels[0]} of {decoded.levels[1]} levels")
 

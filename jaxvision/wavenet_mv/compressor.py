@@ -119,17 +119,25 @@ class Compressor(nnx.Module):
 
     def symbols(self, latents: Bands, quality: jax.Array) -> list[jax.Array]:
         """The whole numbers to be coded, float32: side information first if there is any."""
-        rounded = self.rounded(latents, quality)
-        rows, begin = self.indexes(rounded), len(rounded) - len(self.planes)
-        planes = zip(self.split(latents), self._steps(quality), rows[begin:], strict=True)
-        return rounded[:begin] + [self._thrifty(x / s, row) for x, s, row in planes]
+        return self.chosen(self.in_steps(latents, quality))
 
-    def rounded(self, latents: Bands, quality: jax.Array) -> list[jax.Array]:
-        """As `symbols`, but each number for itself, as in training."""
+    def in_steps(self, latents: Bands, quality: jax.Array) -> list[jax.Array]:
+        """The side information, if there is any, and planes before they become whole numbers."""
         sizes = self._steps(quality)
         planes = [x / s for x, s in zip(self.split(latents), sizes, strict=True)]
         side = [] if self.cfg.sigma == "channel" else [jnp.round(self._hyper(planes))]
-        return side + list(map(self._rounded, planes))
+        return side + planes
+
+    def rounded(self, numbers: list[jax.Array]) -> list[jax.Array]:
+        """Whole numbers of those `in_steps`, each for itself, as in training."""
+        begin = len(numbers) - len(self.planes)
+        return numbers[:begin] + list(map(self._rounded, numbers[begin:]))
+
+    def chosen(self, numbers: list[jax.Array]) -> list[jax.Array]:
+        """Whole numbers of those `in_steps`, of a picture or a tile: what costs least to code."""
+        rows, begin = self.indexes(self.rounded(numbers)), len(numbers) - len(self.planes)
+        planes = zip(numbers[begin:], rows[begin:], strict=True)
+        return numbers[:begin] + [self._thrifty(x, row) for x, row in planes]
 
     def latents(self, planes: list[jax.Array], quality: jax.Array) -> Bands:
         """What whole numbers stand for; without the finest planes, the coarser latents."""

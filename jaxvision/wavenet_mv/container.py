@@ -8,7 +8,8 @@
     varint    substreams
     varint    bytes of each substream
     2 bytes   CRC-32 of the symbols of each substream, its lower half: rANS checks itself besides
-              (4 bytes, all of it, in tensorflow-compression's format, which does not)
+              (4 bytes, all of it, in tensorflow-compression's format, which does not, and of a
+              lossless file, whose predictions' parameters rANS does not see)
     4 bytes   CRC-32 of all before; numbers are little endian
     …         the substreams
 
@@ -152,4 +153,4 @@ def checksum(symbols: np.ndarray, flags: int) -> int:
 
 
 def _check(flags):
-    return np.dtype("<u4" if flags & TFC else "<u2")
+    return np.dtype("<u4" if flags & (TFC | LOSSLESS) else "<u2")

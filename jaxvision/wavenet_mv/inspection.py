@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxvision.data import y4m
 from jaxvision.data.images import read_image
+from jaxvision.entropy.errors import BitstreamError
 from jaxvision.wavenet_mv import clip, commands, container
 from jaxvision.wavenet_mv.codec import Codec
 
@@ -30,8 +31,10 @@ def info(args: argparse.Namespace) -> None:
         parts |= {f"substream {i}": n for i, n in enumerate(header.lengths)}
         _print_parts(parts, len(data), pixels)
     if args.bits and args.model is not None and not header.lossless:
-        bands = Codec.load(args.model).bits(data)
-        _print_parts({name: bits / 8 for name, bits in bands.items()}, len(data), pixels)
+        bands = {name: bits / 8 for name, bits in Codec.load(args.model).bits(data).items()}
+        rest = sum(header.lengths) - sum(bands.values())
+        print("of the substreams, by band:")
+        _print_parts(bands | {"coder, rare values": rest}, len(data), pixels)
 
 
 def _info_clip(args, data):
@@ -55,16 +58,18 @@ def _size(length, pixels):
 def _print_parts(parts, total, pixels):
     for name, size in parts.items():
         share = 100 * size / total
-        print(f"{name:16} {8 * size:9.0f} bits {8 * size / pixels:8.4f} a pixel {share:5.1f} %")
+        print(f"{name:18} {8 * size:9.0f} bits {8 * size / pixels:8.4f} a pixel {share:5.1f} %")
 
 
 def verify(args: argparse.Namespace) -> None:
     codec = None if args.model is None else Codec.load(args.model)
+    if args.against is not None and not args.against.is_file():
+        raise ValueError(f"--against={args.against}: there is no such file")
     bad = 0
     for path in args.file:
         try:
             about = _verified(path, codec, args.against)
-        except (OSError, ValueError) as error:
+        except (OSError, BitstreamError) as error:
             bad += 1
             print(f"{path}: {error}")
             continue

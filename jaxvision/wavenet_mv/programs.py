@@ -22,8 +22,11 @@ class Programs:
         def analysis(state, image):
             return nnx.merge(graph, state).analyse(image.astype(jnp.float32) / 255)
 
-        def symbols(state, latents, quality):
-            return nnx.merge(graph, state).compressor.symbols(latents, quality)
+        def in_steps(state, latents, quality):
+            return nnx.merge(graph, state).compressor.in_steps(latents, quality)
+
+        def chosen(state, numbers):
+            return nnx.merge(graph, state).compressor.chosen(numbers)
 
         def rows(state, symbols):
             return nnx.merge(graph, state).compressor.indexes(_floats(symbols))
@@ -49,7 +52,9 @@ class Programs:
         def picture(state, latents):
             return nnx.merge(graph, state).pixels(latents)
 
-        self._analysis, self._symbols, self._rows = map(jax.jit, (analysis, symbols, rows))
+        self._analysis, self._in_steps, self._chosen, self._rows = map(
+            jax.jit, (analysis, in_steps, chosen, rows)
+        )
         self._first = jax.jit(first, static_argnums=(1, 3))
         self._second = jax.jit(second, static_argnums=1)
         self._side = jax.jit(side, static_argnums=1)
@@ -59,9 +64,13 @@ class Programs:
         """uint8 `[h w 3]` of whole multiples -> latents, float32 `[1 h w k]`."""
         return list(map(np.asarray, self._analysis(self.state, image[None])))
 
-    def symbols(self, latents: Sequence[np.ndarray], quality: float) -> list[np.ndarray]:
-        """int32: the side information if there is any, and the planes, coarse to fine."""
-        found = self._symbols(self.state, list(latents), _of(quality))
+    def in_steps(self, latents: Sequence[np.ndarray], quality: float) -> list[np.ndarray]:
+        """float32: the side information if there is any, and the planes, not whole yet."""
+        return list(map(np.asarray, self._in_steps(self.state, list(latents), _of(quality))))
+
+    def symbols(self, numbers: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """int32, of those `in_steps` of a picture or a tile, coarse to fine."""
+        found = self._chosen(self.state, list(numbers))
         return [np.asarray(x, np.int32) for x in found]
 
     def rows(self, symbols: Sequence[np.ndarray]) -> list[np.ndarray]:

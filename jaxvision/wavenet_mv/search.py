@@ -36,6 +36,8 @@ def at_bpp(
 
 def at_psnr(codec: Codec, image: np.ndarray, psnr: float, *, tile: int | None = None) -> float:
     """The lowest quality whose picture reaches `psnr` dB."""
+    if not psnr > 0:
+        raise ValueError(f"target-psnr={psnr} must be above 0")
 
     def falls_short(quality):
         return likeness(codec, image, quality, tile=tile) < psnr

@@ -8,7 +8,7 @@ what is cut out of a window is what the whole picture would have given: there ar
 import dataclasses
 
 from jaxvision.entropy.errors import BitstreamError
-from jaxvision.wavenet_mv.container import Header
+from jaxvision.wavenet_mv.container import MOST, Header
 
 LEAST = 64  # of a tile's side
 USUAL = 1024  # the side where none is asked for
@@ -53,9 +53,18 @@ def count(height: int, width: int, tile: int) -> int:
 
 
 def chosen(tile: int | None, height: int, width: int) -> int:
-    """The side of the tiles; None for what suits memory: 0, one piece, up to WHOLE pixels."""
+    """The side of the tiles; None for what suits memory: 0, one piece, up to WHOLE pixels.
+
+    ValueError for pieces larger than a file can have.
+    """
     if tile is None:
         return USUAL if height * width > WHOLE else 0
+    sides = [min(n, tile or n) for n in (height, width)]
+    if sides[0] * sides[1] > MOST:
+        raise ValueError(
+            f"tile={tile}: {sides[0]}×{sides[1]} pixels are more than the {MOST} of the largest "
+            f"tile; {USUAL} is usual"
+        )
     return tile
 
 

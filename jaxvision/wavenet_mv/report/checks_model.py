@@ -105,7 +105,8 @@ def without_pixels(codec: Codec, reader: Reader | None) -> Answer:
         return Answer(False, "no heads were given")
     side = 4 * codec.multiple
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    symbols = codec.programs.symbols(codec.programs.analysis(image), 0.0)
+    latents = codec.programs.analysis(image)
+    symbols = codec.programs.symbols(codec.programs.in_steps(latents, 0.0))
     symbols = [x.astype(np.float32) for x in symbols]
     if len(symbols) != layout.has_side(reader.codec) + len(reader.codec.compressor.planes):
         return Answer(False, "the heads' codec has other planes than the codec")

@@ -165,8 +165,8 @@ def _model_bits(codec: Codec) -> Callable[[np.ndarray, float], float]:
     def of(image, quality):
         pads = [(0, -n % codec.multiple) for n in image.shape[:2]]
         padded = np.pad(image, [*pads, (0, 0)], mode="reflect")
-        latents = codec.programs.analysis(padded)
-        return float(bits(codec.state, codec.programs.symbols(latents, quality)))
+        numbers = codec.programs.in_steps(codec.programs.analysis(padded), quality)
+        return float(bits(codec.state, codec.programs.symbols(numbers)))
 
     return of
 
