@@ -15,7 +15,7 @@ from jaxvision.wavenet_mv.heads.distill import (
     divergence,
 )
 from jaxvision.wavenet_mv.heads.loss import HeadsLossConfig
-from jaxvision.wavenet_mv.heads.model import Heads, HeadsConfig, HeadsOutput
+from jaxvision.wavenet_mv.heads.model import AIHeads, HeadsConfig, HeadsOutput
 
 CONFIG = HeadsConfig(detect_classes=2, segment_classes=3, actions=2, width=16, depth=1)
 LOSS = HeadsLossConfig(distil=1.0, hint=0.5)
@@ -84,7 +84,7 @@ def test_a_teacher_says_of_pixels_what_heads_say_of_latents():
     image = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
     latents = jax.ShapeDtypeStruct((2, -(-size[0] // 8), -(-size[1] // 8), 24), jnp.float32)
     theirs = nnx.eval_shape(lambda x: Teacher(24, CONFIG, rngs=nnx.Rngs(0))(x), image)
-    ours = nnx.eval_shape(lambda x: Heads(24, CONFIG, rngs=nnx.Rngs(0))(x), latents)
+    ours = nnx.eval_shape(lambda x: AIHeads(24, CONFIG, rngs=nnx.Rngs(0))(x), latents)
     assert jax.tree.map(jnp.shape, theirs) == jax.tree.map(jnp.shape, ours)
 
 

@@ -229,9 +229,11 @@ def test_clips_are_coded_frame_by_frame(tmp_path, capsys):
             np.testing.assert_array_equal(x, y)
     assert i == 2
     (tmp_path / "cut.wvmv").write_bytes(data[:-1])
+    (tmp_path / "one.wvmv").write_bytes(clip.frame(data, 0))
     for words, message in (
         (["decode", model, file, png], "is a clip"),
         (["decode", model, file, png, "--frame=3"], "frame=3 must be from 0 to 2"),
+        (["decode", model, str(tmp_path / "one.wvmv"), png, "--frame=0"], "is no clip"),
         (["decode", model, str(tmp_path / "cut.wvmv"), b], "2 of 3 frames are whole"),
         (["decode", model, file, b, "--levels=1"], "are for pictures"),
         (["encode", "--lossless", a, file], "clips are coded as RGB"),

@@ -14,7 +14,7 @@ from jaxvision.wavenet_mv.heads import loss
 from jaxvision.wavenet_mv.heads.assign import assign
 from jaxvision.wavenet_mv.heads.detect import Cells, boxes_of, cell_centres, detections
 from jaxvision.wavenet_mv.heads.loss import HeadsLossConfig, heads_loss
-from jaxvision.wavenet_mv.heads.model import Heads, HeadsConfig, predictions
+from jaxvision.wavenet_mv.heads.model import AIHeads, HeadsConfig, predictions
 from jaxvision.wavenet_mv.heads.stem import ChannelNorm
 
 detection_losses = jax.jit(loss.detection_losses)
@@ -55,7 +55,7 @@ def trained(toy):
     """What heads say of the scenes after 150 steps on them, and the losses on the way."""
     stage = Stage(
         name="heads",
-        model=lambda rngs: Heads(CHANNELS, BOTH, rngs=rngs),
+        model=lambda rngs: AIHeads(CHANNELS, BOTH, rngs=rngs),
         data=lambda split: None,
         objectives={"heads": Objective(loss=loss_of, optimizer=optax.adam(1e-2))},
         steps=150,
@@ -80,7 +80,7 @@ def test_heads_learn_what_the_latents_tell(toy, trained):
 
 
 def test_a_clip_is_pooled_over_its_frames_in_any_order(toy):
-    heads = Heads(CHANNELS, HeadsConfig(actions=2, width=16, depth=1), rngs=nnx.Rngs(0))
+    heads = AIHeads(CHANNELS, HeadsConfig(actions=2, width=16, depth=1), rngs=nnx.Rngs(0))
     graph, *state = nnx.split(nnx.view(heads, **INFERENCE), nnx.Param, ...)
     say = jax.jit(lambda x: nnx.merge(graph, *state)(x).action)
     clip = toy["features"].reshape(2, 3, *GRID, CHANNELS)
@@ -96,13 +96,13 @@ def test_a_clip_is_pooled_over_its_frames_in_any_order(toy):
 def test_there_are_the_heads_that_the_config_asks_for_in_float32(toy):
     features = jax.ShapeDtypeStruct(toy["features"].shape, jnp.float32)
     some = HeadsConfig(detect_classes=4, actions=3, width=16, dtype="bfloat16")
-    out = nnx.eval_shape(lambda x: Heads(CHANNELS, some, rngs=nnx.Rngs(0))(x), features)
+    out = nnx.eval_shape(lambda x: AIHeads(CHANNELS, some, rngs=nnx.Rngs(0))(x), features)
     cells = 10 * 14 + 5 * 7 + 3 * 4
     assert out.cells.logits.shape == (6, cells, 4) and out.cells.boxes.shape == (6, cells, 4)
     assert len(out.cells.centres) == len(out.cells.strides) == cells
     assert out.segments is None and out.action.shape == (6, 3)
     assert {x.dtype for x in (out.cells.logits, out.action)} == {np.dtype("float32")}
-    out = nnx.eval_shape(lambda x: Heads(CHANNELS, ALL, rngs=nnx.Rngs(0))(x), features)
+    out = nnx.eval_shape(lambda x: AIHeads(CHANNELS, ALL, rngs=nnx.Rngs(0))(x), features)
     assert out.segments.shape == (6, 10, 14, 3)
 
 
@@ -124,10 +124,10 @@ def test_configs_that_make_no_heads_are_refused(fields, message):
 
 
 def test_what_does_not_fit_the_heads_is_refused(toy):
-    heads = nnx.eval_shape(lambda: Heads(CHANNELS, ALL, rngs=nnx.Rngs(0)))
+    heads = nnx.eval_shape(lambda: AIHeads(CHANNELS, ALL, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=r"must be \[b h w 8\]"):
         heads(jnp.zeros((1, *GRID, 3)))
-    out = nnx.eval_shape(lambda x: Heads(CHANNELS, ALL, rngs=nnx.Rngs(0))(x), toy["features"])
+    out = nnx.eval_shape(lambda x: AIHeads(CHANNELS, ALL, rngs=nnx.Rngs(0))(x), toy["features"])
     for field in ("labels", "segments", "action"):
         batch = {k: v for k, v in toy.items() if k != field}
         with pytest.raises(ValueError, match=f"the batch has no {field}"):

@@ -11,7 +11,7 @@ from jaxvision.losses.classification import masked_cross_entropy
 from jaxvision.stage import Objective, Stage
 from jaxvision.step import build
 from jaxvision.wavenet_mv.heads.loss import HeadsLossConfig, heads_loss
-from jaxvision.wavenet_mv.heads.model import Heads, HeadsConfig, predictions
+from jaxvision.wavenet_mv.heads.model import AIHeads, HeadsConfig, predictions
 from jaxvision.wavenet_mv.heads.segment import EfficientAttention, segments
 
 CHANNELS, GRID, CANVAS = 8, (5, 7), (40, 56)
@@ -39,7 +39,7 @@ def test_masks_are_learnt(toy):
 
     stage = Stage(
         name="heads",
-        model=lambda rngs: Heads(CHANNELS, CONFIG, rngs=rngs),
+        model=lambda rngs: AIHeads(CHANNELS, CONFIG, rngs=rngs),
         data=lambda split: None,
         objectives={"heads": Objective(loss=loss, optimizer=optax.adam(1e-2))},
         steps=150,

@@ -104,6 +104,8 @@ def decode(args: argparse.Namespace) -> None:
         _decode_clip(args, data)
         return
     if args.frame is not None:
+        if data and not clip.is_clip(data):
+            raise ValueError(f"{args.file} is no clip; --frame={args.frame} takes a picture of one")
         data = clip.frame(data, args.frame)
     elif clip.is_clip(data):
         raise ValueError(f"{args.file} is a clip: write {CLIP}, or take one --frame=0")

@@ -63,7 +63,7 @@ class Coded(NamedTuple):
     bits: list[jax.Array]
 
 
-class Compressor(nnx.Module):
+class CompressorVNVC(nnx.Module):
     """Latents <-> planes of whole numbers, coarse to fine, each on a grid twice the last one's.
 
     The coarsest plane has the lowest band and its level's, the others one level's. `sizes` are the

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxvision.wavenet_mv import whole
 from jaxvision.wavenet_mv.adamix import AdaMixNet, Mixer, joined, kept_bands
-from jaxvision.wavenet_mv.compressor import Compressor, CompressorConfig
+from jaxvision.wavenet_mv.compressor import CompressorConfig, CompressorVNVC
 from jaxvision.wavenet_mv.wavelet import (
     Bands,
     LiteralWaveletTransformCNN,
@@ -51,7 +51,7 @@ class WavenetMV(nnx.Module):
             self.wavelet = WaveletTransformCNN(wavelet, rngs=rngs)
             self.mixer = Mixer(wavelet.channels, wavelet.levels, latents, rngs=rngs)
             kept = self.mixer.kept
-        self.compressor = Compressor(
+        self.compressor = CompressorVNVC(
             self.mixer.sizes, cfg.compressor, wavelet=wavelet.wavelet, kept=kept, rngs=rngs
         )
 

@@ -14,7 +14,7 @@ from jaxvision.data.video import is_image
 from jaxvision.draw import draw_boxes
 from jaxvision.metrics.image_quality import psnr
 from jaxvision.wavenet_mv.codec import Codec, Decoded
-from jaxvision.wavenet_mv.heads.model import Heads, predictions
+from jaxvision.wavenet_mv.heads.model import AIHeads, predictions
 from jaxvision.wavenet_mv.model import WavenetMV
 from jaxvision.wavenet_mv.reader import Names
 from jaxvision.wavenet_mv.tasks import SCORE, tinted
@@ -57,7 +57,7 @@ def predict(
         yield record
 
 
-def _looking(heads: Heads):
+def _looking(heads: AIHeads):
     """The heads as a function of features `[h w k]`: `predictions` of a batch of one."""
     graph, state = nnx.split(heads)
     stride = heads.cfg.stride

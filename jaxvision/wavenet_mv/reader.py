@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxvision.wavenet_mv.heads.distill import Teacher, distillation_loss
 from jaxvision.wavenet_mv.heads.loss import HeadsLossConfig, heads_loss
-from jaxvision.wavenet_mv.heads.model import Heads, HeadsConfig, predictions
+from jaxvision.wavenet_mv.heads.model import AIHeads, HeadsConfig, predictions
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
 
 
@@ -36,7 +36,7 @@ class Reader(nnx.Module):
                 f"heads.stride={heads.stride} must be {self.codec.cell}: model.wavelet.levels is "
                 f"{codec.wavelet.levels}"
             )
-        self.heads = Heads(codec.compressor.latents, heads, rngs=rngs)
+        self.heads = AIHeads(codec.compressor.latents, heads, rngs=rngs)
         if teacher:
             self.teacher = Teacher(codec.compressor.latents, heads, rngs=rngs)
 

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from jaxvision.wavenet_mv.heads.loss import HeadsLossConfig
-from jaxvision.wavenet_mv.heads.model import Heads, HeadsConfig, HeadsOutput
+from jaxvision.wavenet_mv.heads.model import AIHeads, HeadsConfig, HeadsOutput
 from jaxvision.wavenet_mv.heads.stem import ConvNorm
 
 CONFIDENT = 0.3  # score of a teacher's cell from which its box is worth learning
@@ -40,7 +40,7 @@ class Teacher(nnx.Module):
     def __init__(self, channels: int, cfg: HeadsConfig, *, rngs: nnx.Rngs):
         dtype = jnp.dtype(cfg.dtype)
         self.pixels = PixelStem(channels, stride=cfg.stride, dtype=dtype, rngs=rngs)
-        self.heads = Heads(channels, cfg, rngs=rngs)
+        self.heads = AIHeads(channels, cfg, rngs=rngs)
 
     def __call__(self, image: jax.Array) -> HeadsOutput:
         return self.heads(self.pixels(image))

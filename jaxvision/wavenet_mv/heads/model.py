@@ -65,7 +65,7 @@ class HeadsOutput(NamedTuple):
     action: jax.Array | None
 
 
-class Heads(nnx.Module):
+class AIHeads(nnx.Module):
     """Decoded latents `[b h w channels]`, or `[b t h w channels]` of clips, to `HeadsOutput`."""
 
     def __init__(self, channels: int, cfg: HeadsConfig, *, rngs: nnx.Rngs):
