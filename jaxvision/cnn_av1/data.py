@@ -49,7 +49,9 @@ class PartitionData:
 
     def blocks(self, split: str, *, size: int = 0, context: int | None = None) -> BlockSet:
         """All blocks of a split."""
-        return self._sets(split, size or self.cfg.size, self.cfg.context if context is None else context)
+        return self._sets(
+            split, size or self.cfg.size, self.cfg.context if context is None else context
+        )
 
     def stage_blocks(self, split: str, stage: str) -> BlockSet:
         """The blocks that a stage learns from or is measured on."""

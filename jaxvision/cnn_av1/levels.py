@@ -48,8 +48,13 @@ def shrunk(blocks: np.ndarray, shrink: int) -> np.ndarray:
     return np.stack([mean, deviation], axis=-1)
 
 
-def around(plane: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, size: int, context: int):
-    """Squares `[n p p]` of a plane `[h w]` at pixels `rows [n]`, `cols [n]`; edges go on outwards."""
+def around(
+    plane: np.ndarray, rows: np.ndarray, cols: np.ndarray, *, size: int, context: int
+) -> np.ndarray:
+    """Squares `[n p p]` of a plane `[h w]`, blocks at pixels `rows [n]`, `cols [n]` with context.
+
+    Beyond the edge of the plane, its last pixels go on.
+    """
     p = size + 2 * context
     padded = np.pad(plane, ((context, p), (context, p)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (p, p))
