@@ -11,7 +11,7 @@ import numpy as np
 from jaxvision.cnn_av1 import embedded
 from jaxvision.cnn_av1.classes import IGNORED, stage_labels
 from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
-from jaxvision.cnn_av1.levels import INPUT, LEVELS, level_of, shrunk
+from jaxvision.cnn_av1.levels import LEVELS, Level, level_of, shrunk
 from jaxvision.data.pipeline import Row, batches, shuffled
 from jaxvision.losses.balanced import class_balanced_weights
 
@@ -53,6 +53,10 @@ class PartitionData:
             split, size or self.cfg.size, self.cfg.context if context is None else context
         )
 
+    def typed_blocks(self, split: str) -> BlockSet:
+        """All blocks of a split that are of a type which is predicted."""
+        return self.stage_blocks(split, "binary")
+
     def stage_blocks(self, split: str, stage: str) -> BlockSet:
         """The blocks that a stage learns from or is measured on."""
         found = self.blocks(split)
@@ -61,6 +65,14 @@ class PartitionData:
         if not len(rows):
             raise ValueError(f"the {split} blocks have no partition of stage {stage!r}")
         return found.take(rows)
+
+    def level_blocks(self, split: str, level: Level) -> BlockSet:
+        """Blocks of one size; in training, of all nodes that the encoder tried, if that is known.
+
+        A partition search is asked about those too, and about them it has to be right as well.
+        """
+        tried = split == "train" and not self.cfg.root
+        return self._sets(split, level.size, level.context, tried)
 
     def member_blocks(self, number: int) -> BlockSet:
         """Training blocks of a member of the AB ensemble: sequences drawn with replacement.
@@ -75,11 +87,11 @@ class PartitionData:
         rows = [np.flatnonzero(found.sequence == sequence) for sequence in drawn]
         return found.take(np.concatenate(rows))
 
-    def _read(self, split: str, size: int, context: int) -> BlockSet:
+    def _read(self, split: str, size: int, context: int, tried: bool) -> BlockSet:
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
         if not self.cfg.root:
-            return embedded.blocks(split, size=size, context=context)
+            return embedded.blocks(split, size=size, context=context, tried=tried)
         folder = Path(self.cfg.root) / f"block_{size}"
         path = folder / f"{split}.npz"
         if split == "test" and not path.is_file():
@@ -191,15 +203,3 @@ def level_batches(
     each = np.concatenate([np.full(n, sum(sizes) / (len(sizes) * n)) for n in sizes])
     order = shuffled(len(each), seed=seed, weights=each)
     return batches(LevelExamples(sets, order), batch=batch, repeat=True, **processes)
-
-
-__all__ = [
-    "INPUT",
-    "DataConfig",
-    "Examples",
-    "LevelExamples",
-    "PartitionData",
-    "level_batches",
-    "stage_batches",
-    "weights",
-]

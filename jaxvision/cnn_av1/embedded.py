@@ -33,8 +33,8 @@ SPLITS = ("train", "val", "test")
 class ClipLabels:
     """A clip, and what was made of its frames at each quality.
 
-    `labels[size]` uint8 `[frames qualities rows cols]`, a number for every node of that size, by row
-    and column; `regrets[size]` uint8 `[frames qualities rows cols 4]`, of some sizes; `qindex`
+    `labels[size]` uint8 `[frames qualities rows cols]`, a number for every node of that size, by
+    row and column; `regrets[size]` uint8 `[frames qualities rows cols 4]`, of some sizes; `qindex`
     uint8 `[frames qualities]`.
     """
 

@@ -43,13 +43,15 @@ class StageReport:
 
 
 class TypesReport:
-    """A host metric of the ten types: `types [b 10]` probabilities and, if given, `hard [b]`.
+    """A host metric of the ten types: `types [b 10]` probabilities and decisions, `hard [b]`.
 
-    Leaves `confusion.png`, `classes.csv` and `reliability.png` in `directory`.
+    With `flat`, decisions are the likeliest types. Leaves `confusion.png`, `classes.csv` and
+    `reliability.png` in `directory`, their names after `prefix`.
     """
 
-    def __init__(self, directory: Path, *, title: str):
+    def __init__(self, directory: Path, *, title: str, prefix: str = "", flat: bool = False):
         self._directory, self._title = Path(directory), title
+        self._prefix, self._flat = prefix, flat
         self._truth: list[np.ndarray] = []
         self._types: list[np.ndarray] = []
         self._hard: list[np.ndarray] = []
@@ -59,19 +61,22 @@ class TypesReport:
         types = np.asarray(predictions["types"])[rows]
         self._truth.append(np.asarray(batch["type"])[rows])
         self._types.append(types)
-        hard = predictions.get("hard")
-        self._hard.append(types.argmax(-1) if hard is None else np.asarray(hard)[rows])
+        hard = types.argmax(-1) if self._flat else np.asarray(predictions["hard"])[rows]
+        self._hard.append(hard)
 
     def result(self) -> Mapping[str, float]:
         truth, hard = np.concatenate(self._truth), np.concatenate(self._hard)
         types = np.concatenate(self._types)
         scores, found = type_scores(types, hard, truth)
-        draw(self._directory / "confusion.png", scores, TYPES, title=self._title)
-        write_classes(self._directory / "classes.csv", scores, TYPES)
+        draw(self._place("confusion.png"), scores, TYPES, title=self._title)
+        write_classes(self._place("classes.csv"), scores, TYPES)
         curve = classes.calibration(types, truth)
-        with whole_file(self._directory / "reliability.png") as part:
+        with whole_file(self._place("reliability.png")) as part:
             reliability_figure(part, {self._title: curve}, title="Confidence of the likeliest type")
         return found
+
+    def _place(self, name: str) -> Path:
+        return self._directory / f"{self._prefix}{name}"
 
 
 def type_scores(

@@ -41,12 +41,13 @@ TABLES = _tables()
 def turned(
     blocks: jax.Array, types: jax.Array, costs: jax.Array, numbers: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Applies symmetry `numbers [b]`, 0 … 7, to blocks `[b p p]`, types `[b]` and costs `[b 4]`.
+    """Applies symmetry `numbers [b]`, 0 … 7, to blocks `[b p p *]`, types `[b]`, costs `[b 4]`.
 
     `costs` are of NONE, HORZ, VERT and SPLIT. First the transpose, then the flips.
     """
     bits = [((numbers >> k) & 1).astype(bool) for k in range(3)]
-    transposed, rows, columns = (bit[:, None, None] for bit in bits)
+    shape = (-1, *[1] * (blocks.ndim - 1))
+    transposed, rows, columns = (bit.reshape(shape) for bit in bits)
     blocks = jnp.where(transposed, blocks.swapaxes(1, 2), blocks)
     blocks = jnp.where(rows, blocks[:, ::-1], blocks)
     blocks = jnp.where(columns, blocks[:, :, ::-1], blocks)
