@@ -26,13 +26,18 @@ def get_config(preset: str = "base"):
     config = base(system="cnn_av1", preset=preset)
     config.run = (*STAGES, "pipeline") if seed else (*STAGES, "pipeline", "multitask")
     config.seed = 42
-    config.data = fields_of(DataConfig, dict(context=0, four_way=False) if seed else {})
-    resnet = dict(width=64) if seed else dict(width=8 if tiny else 64 if gpu else 24, stem="half")
+    literal = dict(context=0, four_way=False)
+    config.data = fields_of(DataConfig, literal if seed else dict(clips=1) if tiny else {})
+    resnet = dict(width=64) if seed else dict(width=64 if gpu else 24, stem="half")
+    if tiny:
+        resnet = dict(width=8, blocks=(1, 1), stem="half")
     backbone = dict(resnet=resnet)
     if seed:
         backbone |= dict(input="plain", qp_conditioning=False)
     else:
-        backbone |= dict(features=32 if tiny else 512 if gpu else 192)
+        backbone |= dict(features=512 if gpu else 192)
+    if tiny:
+        backbone |= dict(features=16, dropout=(0.1, 0.1))
     hidden = 16 if tiny else 256 if seed or gpu else 128
     config.model = fields_of(ModelConfig, dict(backbone=backbone, hidden=hidden, four_way=not seed))
     config.predict = fields_of(PredictConfig)

@@ -26,18 +26,22 @@ class DataConfig:
 
     `root` = "" means the labels that come with the library, of panned photographs; else a folder
     that `python -m jaxvision.cnn_av1 prepare` wrote. It may lack a test split: then val is tested.
-    `four_way` False leaves out HORZ_4 and VERT_4, as in the older data.
+    `four_way` False leaves out HORZ_4 and VERT_4, as in the older data. `clips`: of the library's
+    own, so many of each split; 0 means all.
     """
 
     root: str = ""
     size: int = 16
     context: int = 8
     four_way: bool = True
+    clips: int = 0
 
     def __post_init__(self):
         level_of(self.size)
         if not 0 <= self.context <= 64:
             raise ValueError(f"data.context={self.context} must be from 0 to 64")
+        if self.clips < 0:
+            raise ValueError(f"data.clips={self.clips} must be at least 0")
 
 
 class PartitionData:
@@ -91,7 +95,8 @@ class PartitionData:
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
         if not self.cfg.root:
-            return embedded.blocks(split, size=size, context=context, tried=tried)
+            place = dict(size=size, context=context)
+            return embedded.blocks(split, **place, tried=tried, clips=self.cfg.clips)
         folder = Path(self.cfg.root) / f"block_{size}"
         path = folder / f"{split}.npz"
         if split == "test" and not path.is_file():

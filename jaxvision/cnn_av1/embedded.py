@@ -5,7 +5,8 @@ scikit-image's wheel (`clips.photo_clip`), and held against a checksum: blocks o
 any context, can be had without a codec. `embedding.py` writes the file.
 
 A node that the encoder tried has its best type; a bit says whether it is in the tree that was
-coded. Regrets are (cost - least) / least, of NONE, HORZ, VERT and SPLIT, in steps of a logarithm.
+coded. Regrets of NONE, HORZ, VERT and SPLIT are (cost - best) / best, where the best type may be
+another than these, in steps of a logarithm.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -82,7 +84,7 @@ def read(path: Path = FILE) -> Labels:
         raise ValueError(f"{path} holds no labels of clips: {error}") from error
 
 
-def write(path: Path, labels: Labels) -> None:
+def write(file: BinaryIO, labels: Labels) -> None:
     """Writes the file; the same labels make the same bytes."""
     keys = ("photograph", "variant", "split", "sha256")
     listed = [{key: getattr(clip, key) for key in keys} for clip in labels.clips]
@@ -93,7 +95,7 @@ def write(path: Path, labels: Labels) -> None:
         arrays[f"labels_{size}"] = np.stack([clip.labels[size] for clip in labels.clips])
         if all(size in clip.regrets for clip in labels.clips):
             arrays[f"regrets_{size}"] = np.stack([clip.regrets[size] for clip in labels.clips])
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(file, **arrays)
 
 
 def luma(clip: ClipLabels, labels: Labels) -> np.ndarray:
@@ -115,15 +117,18 @@ def checksum(pixels: np.ndarray) -> str:
     return hashlib.sha256(pixels.astype("<u2").tobytes()).hexdigest()
 
 
-def blocks(split: str, *, size: int, context: int, tried: bool = False) -> BlockSet:
-    """Blocks of a split: of the nodes in the coded trees, or of all that the encoder `tried`."""
+def blocks(split: str, *, size: int, context: int, tried: bool = False, clips: int = 0) -> BlockSet:
+    """Blocks of a split: of the nodes in the coded trees, or of all that the encoder `tried`.
+
+    With `clips`, of its first clips alone.
+    """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
     labels = read()
+    wanted = [i for i, clip in enumerate(labels.clips) if clip.split == split]
     parts = [
-        _of_clip(labels, clip, number, size=size, context=context, tried=tried)
-        for number, clip in enumerate(labels.clips)
-        if clip.split == split
+        _of_clip(labels, labels.clips[i], i, size=size, context=context, tried=tried)
+        for i in wanted[: clips or None]
     ]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     pixels, types, qps, sequence, costs = columns
@@ -168,9 +173,11 @@ def regrets(steps: np.ndarray) -> np.ndarray:
 
 
 def regret_steps(costs: np.ndarray) -> np.ndarray:
-    """Costs `[* 4]`, NaN where unknown, as steps of regret, uint8; a large regret is 254."""
+    """Costs over that of the best type, `[* 4]`, NaN where unknown, as steps of regret, uint8.
+
+    A large regret is 254. Rounding lets a cost be a little less than the best: that is 0.
+    """
     known = np.isfinite(costs)
-    least = np.where(known, costs, np.inf).min(-1, keepdims=True)
-    regret = np.where(known, costs / np.maximum(least, 1) - 1, 0)
+    regret = np.where(known, np.maximum(costs - 1, 0), 0)
     steps = np.minimum(np.rint(STEPS * np.log2(1 + FINE * regret)), UNKNOWN - 1)
     return np.where(known, steps, UNKNOWN).astype(np.uint8)

@@ -129,8 +129,8 @@ def multitask_loss(cfg: LossConfig, *, four_way: bool = True) -> LossFn:
 def all_costs(costs: jax.Array, types: jax.Array) -> jax.Array:
     """Costs of the four basic types, in units of the best type's, as those of all ten.
 
-    `[b 4]`, NaN where unknown, and the best types `[b]` -> `[b 10]`: the best one costs 1, whichever
-    it is, and the other extended types are unknown.
+    `[b 4]`, NaN where unknown, and the best types `[b]` -> `[b 10]`: the best one costs 1,
+    whichever it is, and the other extended types are unknown.
     """
     rest = jnp.full((len(types), len(TYPES) - costs.shape[1]), jnp.nan)
     every = jnp.concatenate([costs, rest], axis=-1)
