@@ -1,0 +1,32 @@
+"""How far a step is: a line a unit, with the rate and the time that is left."""
+
+import datetime
+import time
+from collections.abc import Callable
+
+
+class Progress:
+    """Counts units of `total`; those found finished do not count in the rate."""
+
+    def __init__(self, total: int, what: str, *, say: Callable[[str], None]):
+        self._total, self._what, self._say = total, what, say
+        self._done = self._made = 0
+        self._begun = time.monotonic()
+
+    def skipped(self) -> None:
+        self._done += 1
+
+    def made(self, text: str) -> None:
+        self._done += 1
+        self._made += 1
+        rate = self._made / max(time.monotonic() - self._begun, 1e-3)
+        left = datetime.timedelta(seconds=round((self._total - self._done) / rate))
+        self._say(
+            f"{text}  {self._done}/{self._total} {self._what}, {60 * rate:.1f} a minute, ETA {left}"
+        )
+
+    def end(self) -> None:
+        """Says what was there already."""
+        if self._done > self._made:
+            kept = self._done - self._made
+            self._say(f"{kept} of {self._total} {self._what} were finished before, and kept")
