@@ -68,9 +68,7 @@ def photo_clip(
     return [_planes(*_seen(image, (height, width), *next(views))) for _ in range(frames)]
 
 
-def read_clip(
-    path: Path, *, size: tuple[int, int] | None = None, depth: int | None = None
-) -> Clip:
+def read_clip(path: Path, *, size: tuple[int, int] | None = None, depth: int | None = None) -> Clip:
     """A `.y4m`, or a `.yuv` of `size` (width, height) and `depth` 8 or 10; frames are 4:2:0.
 
     Raises:
@@ -79,14 +77,15 @@ def read_clip(
     path = Path(path)
     kind = path.suffix.lower()
     if kind == ".y4m":
-        reader = y4m.Reader(path)
+        mend = f"ffmpeg -i {path.name} -pix_fmt yuv420p10le -strict -1 {path.stem}_420.y4m"
+        try:
+            reader = y4m.Reader(path, depths=(8, 10))
+        except ValueError as error:
+            raise ValueError(f"{error}: {mend}" if ": chroma " in str(error) else error) from error
         header = reader.header
         if header.chroma != "420":
-            raise ValueError(
-                f"{path}: chroma is 4:{header.chroma[1]}:{header.chroma[2]}, and only 4:2:0 is "
-                f"read: ffmpeg -i {path.name} -pix_fmt yuv420p{'10le' * (header.depth > 8)} "
-                f"-strict -1 {path.stem}_420.y4m"
-            )
+            chroma = ":".join(header.chroma)
+            raise ValueError(f"{path}: chroma is {chroma}, and only 4:2:0 is read: {mend}")
         return Clip(header.width, header.height, header.depth, reader)
     if kind != ".yuv":
         raise ValueError(f"{path}: clips are .y4m or .yuv: ffmpeg -i {path.name} {path.stem}.y4m")

@@ -1,1 +1,1 @@
-"""From an encoder's decisions to blocks with labels: the four steps, what checks them, the split."""
+"""From an encoder's decisions to blocks with labels: four steps, their checks, the split."""

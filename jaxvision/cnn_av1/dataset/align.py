@@ -84,7 +84,8 @@ def _align(root, sequence, size, of, joined, made_of):
     rows.write_rows(places[2], nodes)
     first = next(iter(of.values()))
     source = first["made_of"]["source"]
-    encoders = [record["made_of"]["encoder"] for record in of.values() if "encoder" in record["made_of"]]
+    made = [record["made_of"] for record in of.values()]
+    encoders = [one["encoder"] for one in made if "encoder" in one]
     about = {
         "name": sequence,
         **{key: source[key] for key in ("source", "kind", "split", "variant")},
@@ -94,7 +95,7 @@ def _align(root, sequence, size, of, joined, made_of):
         "labels": _told(source["kind"], list(of)),
         "encoder": encoders[0] if encoders else None,
         "frames": {label: len(record["luma"]) for label, record in of.items()},
-        "hidden": sum(record["hidden"] for record in of.values()),
+        **{key: sum(record[key] for record in of.values()) for key in ("hidden", "compared")},
         "edge": {str(s): _sum(of, "edge", str(s)) for s in (64, 32, 16, 8)},
         "luma": first["luma"],
     }

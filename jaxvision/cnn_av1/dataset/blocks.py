@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxvision.cnn_av1.dataset import labelling as step1
 from jaxvision.cnn_av1.dataset import records, rows
-from jaxvision.cnn_av1.dataset import tables as step1
 from jaxvision.cnn_av1.dataset.progress import Progress
 from jaxvision.cnn_av1.dataset.rows import Row
 from jaxvision.cnn_av1.dataset.sources import STREAM, Source, pictures

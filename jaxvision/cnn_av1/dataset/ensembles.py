@@ -8,31 +8,28 @@ from each member. With fewer than `FEWEST` sources that would leave a member nex
 are drawn then. Classes keep their shares: the sampler balances them.
 """
 
+import itertools
+
 import numpy as np
 
 FEWEST = 4
-TRIES = 1000
 
 
 def bootstrap(source: np.ndarray, labels: np.ndarray, *, seed: int, member: int) -> np.ndarray:
     """Indices of a member's examples, some twice or more, in the order of the set.
 
     `source [n]`, the source of each example as a number; `labels [n]`. Draws that lack a class that
-    the whole has are drawn again.
-
-    Raises:
-      ValueError: where no draw holds all classes, as when one has a single source.
+    the whole has are drawn again: of at most four classes, one in ten draws or more has all.
     """
+    if not len(labels):
+        return np.zeros(0, np.int64)
     groups = [np.flatnonzero(source == one) for one in np.unique(source)]
     if len(groups) < FEWEST:
         groups = list(np.arange(len(labels))[:, None])
     classes = len(np.unique(labels))
-    for attempt in range(TRIES):
+    for attempt in itertools.count():
         rng = np.random.default_rng((seed, member, attempt))
-        drawn = rng.integers(len(groups), size=len(groups)) if groups else []
-        chosen = np.sort(np.concatenate([groups[i] for i in drawn])) if groups else source[:0]
+        drawn = rng.integers(len(groups), size=len(groups))
+        chosen = np.sort(np.concatenate([groups[i] for i in drawn]))
         if len(np.unique(labels[chosen])) == classes:
             return chosen
-    raise ValueError(
-        f"no draw of {len(groups)} sources of {TRIES} holds all {classes} classes: label more of them"
-    )

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jaxvision.cnn_av1.dataset import records, rows
+from jaxvision.cnn_av1.dataset.labelling import STEP, luma_sum, within
 from jaxvision.cnn_av1.dataset.logs import check_logs, read_logs
 from jaxvision.cnn_av1.dataset.rows import Row
 from jaxvision.cnn_av1.dataset.sources import VIDEO, Source, opened
-from jaxvision.cnn_av1.dataset.tables import STEP, check_depths, check_sources, luma_sum, within
+from jaxvision.cnn_av1.dataset.tables import check_depths, check_sources
 from jaxvision.data.av1 import partitions
 
 UNIT = "log"
@@ -73,6 +74,7 @@ def import_logs(
         depth=clip.depth,
         luma={str(frame): sums[frame] for frame in sorted(frames)},
         hidden=0,
+        compared=0,
         **{key: {str(s): n for s, n in sorted(of.items())} for key, of in counts.items()},
     )
     edge = sum(counts["edge"].values())

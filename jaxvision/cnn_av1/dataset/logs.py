@@ -2,9 +2,10 @@
 
 Two forms. CSV with a line of headers: frame, row, col, size, partition, and qp if it is there, in
 any order and by any of their usual names; rows and columns in units of 4 pixels, or `y` and `x` in
-pixels. Or plain lines of seven numbers, as a patched libaom writes them to `partition_frame_0.txt`:
-frame, frame type (0 intra), block size, row, column, partition, qp. A size is in pixels, or libaom's
-number of it (3, 6, 9, 12, 15 for 8 to 128); a partition is its number, or its name as `HORZ_A`.
+pixels. Or plain lines of seven numbers, as a patched libaom writes to `partition_frame_0.txt`:
+frame, frame type (0 intra), block size, row, column, partition, qp. A size is in pixels, or is
+libaom's number of it (3, 6, 9, 12, 15 for 8 to 128); a partition is its number, or its name, as
+`HORZ_A`.
 """
 
 import csv
@@ -135,14 +136,18 @@ def _entries(path: Path, qp: int | None) -> Iterator[Entry]:
 
 def _headers(cells: list[str], where: str) -> tuple[str, ...]:
     by_name = {name: key for key, known in NAMES.items() for name in known}
-    keys = tuple(by_name.get(cell.lower().replace(" ", "_").replace("-", "_"), "") for cell in cells)
+    keys = tuple(
+        by_name.get(cell.lower().replace(" ", "_").replace("-", "_"), "") for cell in cells
+    )
     twice = next((key for key in keys if key and keys.count(key) > 1), None)
     if twice:
         raise ValueError(f"{where}: two columns say {twice}: {', '.join(cells)}")
     lacking = [key for key in ("frame", "size", "partition") if key not in keys]
     lacking += [f"{a} (or {b})" for a, b in (("row", "y"), ("col", "x")) if {a, b}.isdisjoint(keys)]
     if lacking:
-        raise ValueError(f"{where}: no column says {', '.join(lacking)}: there is {', '.join(cells)}")
+        raise ValueError(
+            f"{where}: no column says {', '.join(lacking)}: there is {', '.join(cells)}"
+        )
     return keys
 
 

@@ -54,7 +54,9 @@ def write_manifest(
         "depth": next(iter(depths.values())),
         "contexts": contexts,
         "partitions": list(partitions.NAMES),
-        "split": {"by": "source", "share": share, "seed": seed, "sources": split} if split else None,
+        "split": {"by": "source", "share": share, "seed": seed, "sources": split}
+        if split
+        else None,
         "sequences": dict(sorted(sequences.items())),
         "files": dict(sorted(files.items())),
     }

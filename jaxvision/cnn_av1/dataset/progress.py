@@ -4,6 +4,8 @@ import datetime
 import time
 from collections.abc import Callable
 
+EVERY = 10.0  # seconds
+
 
 class Progress:
     """Counts units of `total`; those found finished do not count in the rate."""
@@ -11,7 +13,7 @@ class Progress:
     def __init__(self, total: int, what: str, *, say: Callable[[str], None]):
         self._total, self._what, self._say = total, what, say
         self._done = self._made = 0
-        self._begun = time.monotonic()
+        self._begun = self._said = time.monotonic()
 
     def skipped(self) -> None:
         self._done += 1
@@ -19,11 +21,19 @@ class Progress:
     def made(self, text: str) -> None:
         self._done += 1
         self._made += 1
+        self._said = time.monotonic()
         rate = self._made / max(time.monotonic() - self._begun, 1e-3)
         left = datetime.timedelta(seconds=round((self._total - self._done) / rate))
         self._say(
             f"{text}  {self._done}/{self._total} {self._what}, {60 * rate:.1f} a minute, ETA {left}"
         )
+
+    def within(self, text: str) -> None:
+        """A part of a unit is done: says so when nothing was said for a while."""
+        now = time.monotonic()
+        if now - self._said >= EVERY:
+            self._said = now
+            self._say(text)
 
     def end(self) -> None:
         """Says what was there already."""

@@ -1,9 +1,9 @@
 """Sets of the seed's layout, folders without a manifest, to sets with one.
 
 `intra_raw_blocks/`, `labels/` and `qps/` hold a file a sequence and size: `Beauty_16.bin` in all
-three (labels and QPs uint8), or, as the scripts of 2025 wrote them, `Beauty_sample_16.txt` (in spite
-of its name uint16 pixels), `Beauty_labels_16_intra.txt` and `Beauty_qps_16_intra.txt` (numbers as
-text). Blocks are uint16, little-endian, of 10 bits.
+three (labels and QPs uint8), or, as the seed's own scripts name them, `Beauty_sample_16.txt` (in
+spite of its name the pixels), `Beauty_labels_16_intra.txt` and `Beauty_qps_16_intra.txt` (numbers
+as text). Blocks are uint16, little-endian, of 10 bits.
 """
 
 import re

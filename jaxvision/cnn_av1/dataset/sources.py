@@ -139,8 +139,11 @@ def opened(source: Source) -> Clip:
 
 def stream_frames(source: Source, library: Library) -> Iterator[LabelledFrame]:
     """The frames of an AV1 stream, hidden ones too."""
-    packets = (packet for packet in ivf.read_stream(Path(source.place))[1])
-    yield from itertools.islice(labelled_frames(library, packets), source.frames)
+    packets = itertools.islice(ivf.read_stream(Path(source.place))[1], source.frames)
+    try:
+        yield from labelled_frames(library, packets)
+    except ValueError as error:
+        raise ValueError(f"{source.place}: {error}") from error
 
 
 def depth_of(source: Source) -> int:

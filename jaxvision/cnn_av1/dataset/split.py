@@ -11,7 +11,11 @@ TRAIN, VAL = "train", "val"
 
 
 def split_sources(
-    sources: Mapping[str, str | None], *, share: float = 0.2, seed: int = 42, val: Iterable[str] = ()
+    sources: Mapping[str, str | None],
+    *,
+    share: float = 0.2,
+    seed: int = 42,
+    val: Iterable[str] = (),
 ) -> dict[str, str]:
     """Source -> "train" or "val".
 
