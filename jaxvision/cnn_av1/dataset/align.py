@@ -97,7 +97,7 @@ def _align(root, sequence, size, of, joined, made_of):
         "frames": {label: len(record["luma"]) for label, record in of.items()},
         **{key: sum(record[key] for record in of.values()) for key in ("hidden", "compared")},
         "edge": {str(s): _sum(of, "edge", str(s)) for s in (64, 32, 16, 8)},
-        "luma": first["luma"],
+        "luma": {frame: total for record in of.values() for frame, total in record["luma"].items()},
     }
     tables = {file: facts for record in of.values() for file, facts in record["files"].items()}
     records.finish(

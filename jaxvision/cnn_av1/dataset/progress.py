@@ -22,11 +22,12 @@ class Progress:
         self._done += 1
         self._made += 1
         self._said = time.monotonic()
-        rate = self._made / max(time.monotonic() - self._begun, 1e-3)
-        left = datetime.timedelta(seconds=round((self._total - self._done) / rate))
-        self._say(
-            f"{text}  {self._done}/{self._total} {self._what}, {60 * rate:.1f} a minute, ETA {left}"
-        )
+        took, told = self._said - self._begun, f"{text}  {self._done}/{self._total} {self._what}"
+        if took >= 1:  # a rate before that says nothing
+            rate = self._made / took
+            left = datetime.timedelta(seconds=round((self._total - self._done) / rate))
+            told += f", {60 * rate:.1f} a minute, ETA {left}"
+        self._say(told)
 
     def within(self, text: str) -> None:
         """A part of a unit is done: says so when nothing was said for a while."""

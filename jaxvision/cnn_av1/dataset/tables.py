@@ -1,6 +1,7 @@
 """Step 1: sources to tables of partition nodes, by encoding and decoding them with libaom."""
 
 import concurrent.futures
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,20 +51,26 @@ def make_tables(
         else:
             todo.append((unit, made_of))
 
+    stopped = threading.Event()
+
+    def tell(text):
+        if stopped.is_set():
+            raise concurrent.futures.CancelledError
+        progress.within(text)
+
     def work(job):
         unit, made_of = job
-        return unit, label_unit(root, unit, made_of, library, tell=progress.within)
+        return unit, label_unit(root, unit, made_of, library, tell=tell)
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:  # libaom runs without the GIL
         waiting = [pool.submit(work, job) for job in todo]
         try:
             for future in concurrent.futures.as_completed(waiting):
                 unit, record = future.result()
-                nodes = sum(record["nodes"].values())
-                progress.made(
-                    f"{unit.name}: {len(record['luma'])} frames, {nodes} nodes of 64 to 8"
-                )
-        except BaseException:
+                frames, nodes = len(record["luma"]), sum(record["nodes"].values())
+                progress.made(f"{unit.name}: {frames} frames, {nodes} nodes of 64 to 8")
+        except BaseException:  # also Ctrl-C: other units end with the frame that they are at
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     progress.end()
