@@ -64,8 +64,10 @@ class Decoder:
         self._pictures = []
         try:
             self._sequence, frames = stream.looked_through(data, self._sequence)
-            self._feed(data, "damaged or truncated data")
-            self._complete(frames)
+            code = self._lib.aom_codec_decode(self._context, data, len(data), None)
+            if code != structs.OK:
+                raise self.library.error(self._context, code, "damaged or truncated data")
+            self._take_pictures(frames)
         except ValueError as error:
             self._failed, self._frame = str(error), None
             raise error if isinstance(error, AomError) else AomError(str(error)) from error
@@ -117,12 +119,14 @@ class Decoder:
         """Width and height at which the last frame is coded, before any super-resolution."""
         return self._number(structs.GET_FRAME_SIZE, 2)
 
-    def block_is_told(self) -> bool:
-        """Whether this libaom gives blocks, of which older ones know nothing, and of what size."""
+    def block_bytes(self) -> int:
+        """How many bytes libaom keeps of a block of the last frame; 0 if it does not give them."""
+        self.frame  # noqa: B018  (raises before there is one)
         ctypes.memset(self._block, FILLING, structs.BLOCK_BYTES)
         control = self._lib.aom_codec_control
-        code = control(self._context, structs.GET_BLOCK, 0, 0, ctypes.byref(self._block))
-        return code == structs.OK and self._block[structs.BLOCK_BYTES // 2] == FILLING
+        if control(self._context, structs.GET_BLOCK, 0, 0, ctypes.byref(self._block)):
+            return 0
+        return len(bytes(self._block).rstrip(bytes([FILLING])))
 
     def close(self) -> None:
         self._close()
@@ -136,24 +140,13 @@ class Decoder:
             raise self.library.error(self._context, code, f"control {control}")
         return tuple(values[:count])
 
-    def _feed(self, data: bytes, what: str) -> None:
-        code = self._lib.aom_codec_decode(self._context, data, len(data), None)
-        if code != structs.OK:
-            raise self.library.error(self._context, code, what)
-
-    def _complete(self, frames: list[obu.FrameStart]) -> None:
-        """Takes the pictures; AomError if the last frame lacks tiles.
-
-        Of a frame that lacks tiles libaom has no blocks to ask for. If it is to be shown there is
-        no picture; if it is hidden, libaom refuses the delimiter of another temporal unit.
-        """
+    def _take_pictures(self, frames: list[obu.FrameStart]) -> None:
+        """Copies what is shown; AomError if the last frame is not, or is not whole."""
         iterator = ctypes.c_void_p()
         while found := self._lib.aom_codec_get_frame(self._context, ctypes.byref(iterator)):
             self._pictures.append(_copied(found.contents, self.sequence.depth))
         if frames and frames[-1].shown and not self._pictures:
-            raise AomError("a frame lacks tiles: the data are truncated")
-        if frames and not frames[-1].shown:
-            self._feed(obu.DELIMITER, "a frame lacks tiles: the data are truncated")
+            raise AomError("a frame is not shown: the data are truncated")
         corrupted = ctypes.c_int()
         code = self._lib.aom_codec_control(
             self._context, structs.GET_CORRUPTED, ctypes.byref(corrupted)

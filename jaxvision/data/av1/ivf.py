@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from jaxvision.data.av1 import obu
 from jaxvision.data.av1.structs import Packet
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 # Magic, version, length of the header, codec, width, height, rate, scale, frames, unused.
 HEADER = struct.Struct("<4sHH4sHHIIII")

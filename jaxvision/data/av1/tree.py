@@ -149,12 +149,14 @@ def paint(found: Iterable[Node], rows: int, cols: int) -> np.ndarray:
 def mismatches(blocks: BlockMap, found: Iterable[Node]) -> tuple[int, int]:
     """How many blocks were compared with the partition that they name, and how many differ.
 
-    The decoder keeps the type that it read with each block; the tree knows sizes alone.
+    The decoder keeps the type that it read with each block; the tree knows sizes alone. Blocks of
+    4 × 4 pixels name NONE: the decoder descends to them from a node of 8 that is SPLIT.
     """
     rows, cols = blocks.sizes.shape
     leaf = np.array(list(leaves(found, rows, cols)), np.int64).reshape(-1, 4)
     named = blocks.partitions[leaf[:, 0], leaf[:, 1]]
-    return len(leaf), int((named != leaf[:, 3]).sum())
+    expected = np.where(leaf[:, 3] == SPLIT, NONE, leaf[:, 3])
+    return len(leaf), int((named != expected).sum())
 
 
 def preorder(sizes: np.ndarray, *, superblock: int = 64) -> bytes:

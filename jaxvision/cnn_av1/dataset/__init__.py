@@ -1,0 +1,1 @@
+"""From an encoder's decisions to blocks with labels: four steps, their checks, the split."""

@@ -1,0 +1,43 @@
+"""How far a step is: a line a unit, with the rate and the time that is left."""
+
+import datetime
+import time
+from collections.abc import Callable
+
+EVERY = 10.0  # seconds
+
+
+class Progress:
+    """Counts units of `total`; those found finished do not count in the rate."""
+
+    def __init__(self, total: int, what: str, *, say: Callable[[str], None]):
+        self._total, self._what, self._say = total, what, say
+        self._done = self._made = 0
+        self._begun = self._said = time.monotonic()
+
+    def skipped(self) -> None:
+        self._done += 1
+
+    def made(self, text: str) -> None:
+        self._done += 1
+        self._made += 1
+        self._said = time.monotonic()
+        took, told = self._said - self._begun, f"{text}  {self._done}/{self._total} {self._what}"
+        if took >= 1:  # a rate before that says nothing
+            rate = self._made / took
+            left = datetime.timedelta(seconds=round((self._total - self._done) / rate))
+            told += f", {60 * rate:.1f} a minute, ETA {left}"
+        self._say(told)
+
+    def within(self, text: str) -> None:
+        """A part of a unit is done: says so when nothing was said for a while."""
+        now = time.monotonic()
+        if now - self._said >= EVERY:
+            self._said = now
+            self._say(text)
+
+    def end(self) -> None:
+        """Says what was there already."""
+        if self._done > self._made:
+            kept = self._done - self._made
+            self._say(f"{kept} of {self._total} {self._what} were finished before, and kept")

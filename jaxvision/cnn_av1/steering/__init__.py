@@ -1,0 +1,1 @@
+"""An encoder whose search of partitions can be narrowed: libaom, unchanged, linked with a shim."""
