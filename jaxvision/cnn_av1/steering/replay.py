@@ -3,10 +3,8 @@
 python -m jaxvision.cnn_av1.steering.replay LIBRARY
 """
 
-import dataclasses
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,72 +12,18 @@ import numpy as np
 
 from jaxvision.cnn_av1 import masks
 from jaxvision.cnn_av1.steering.build import SteeringError
+from jaxvision.cnn_av1.steering.coding import encode_masked, oracle_tables
 from jaxvision.cnn_av1.steering.library import Steered
 from jaxvision.data.av1 import tree
-from jaxvision.data.av1.decoder import labelled_frames
-from jaxvision.data.av1.encoder import LABEL_OPTIONS, Encoder
 from jaxvision.data.av1.library import open_library
-from jaxvision.data.av1.partitions import NODE_SIZES, possible
-from jaxvision.data.av1.structs import Packet, Planes
+from jaxvision.data.av1.partitions import NODE_SIZES, SPLIT, possible
+from jaxvision.data.av1.structs import Planes
 from jaxvision.errors import one_line
 
 WIDTH, HEIGHT, DEPTH = 136, 104, 10
 QUALITIES = (20, 50)  # cq-levels of the test
 RECORDS = 10_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Coded:
-    """Some frames' packets, the process's seconds in the encoder, and what was counted."""
-
-    packets: tuple[Packet, ...]
-    seconds: float
-    pixels: int
-    narrowed: int
-    insane: int
-
-
-def coded(
-    steered: Steered,
-    frames: Sequence[Planes],
-    *,
-    depth: int,
-    cq: int,
-    tables: Sequence[np.ndarray | None] | None = None,
-    options: dict[str, str | int] | None = None,
-) -> Coded:
-    """Key frames at one cq-level, each with its masks, or without any."""
-    height, width = frames[0][0].shape
-    options = LABEL_OPTIONS | (options or {}) | {"cq-level": cq}
-    tables = [None] * len(frames) if tables is None else tables
-    packets, seconds = [], 0.0
-    steered.reset()
-    try:
-        with Encoder(steered.library, width, height, depth=depth, options=options) as encoder:
-            for number, (planes, table) in enumerate(zip(frames, tables, strict=True)):
-                steered.set_masks(table, frame=number)
-                start = time.process_time()
-                packets += encoder.encode(planes)
-                seconds += time.process_time() - start
-            packets += encoder.flush()
-    finally:
-        steered.set_masks(None)
-    found = steered.counters()
-    return Coded(tuple(packets), seconds, found.pixels, found.narrowed, found.insane)
-
-
-def trees(steered: Steered, packets: Sequence[Packet]) -> list[list[tree.Node]]:
-    """The trees of a stream's frames."""
-    frames = labelled_frames(steered.library, packets)
-    return [tree.nodes(frame.map.sizes, superblock=frame.superblock) for frame in frames]
-
-
-def oracle(
-    steered: Steered, first: Coded, height: int, width: int, *, levels: Sequence[int] = NODE_SIZES
-) -> list[np.ndarray]:
-    """Masks that allow, at these levels, only what a first encode chose."""
-    found = trees(steered, first.packets)
-    return [masks.from_tree(nodes, height, width, levels=levels) for nodes in found]
+SPLIT_SHARES = {64: 0.8, 32: 0.6, 16: 0.4, 8: 0.2}
 
 
 def obeyed(nodes: Sequence[tree.Node], table: np.ndarray) -> tuple[int, int]:
@@ -106,11 +50,12 @@ def made_frames(*, seed: int = 0) -> list[Planes]:
 
 
 def random_table(height: int, width: int, *, rng: np.random.Generator) -> np.ndarray:
-    """One type for every node, SPLIT as often as any other two."""
+    """One type for every node, SPLIT at half of them, and more often at the large ones."""
     table = masks.full(height, width)
     for index, level in enumerate(NODE_SIZES):
-        types = np.array([*possible(level), 3])
-        table[index] = 1 << rng.choice(types, table.shape[1:])
+        types = rng.choice(possible(level), table.shape[1:])
+        split = rng.random(table.shape[1:]) < SPLIT_SHARES[level]
+        table[index] = 1 << np.where(split, SPLIT, types)
     return table
 
 
@@ -124,25 +69,28 @@ def check(steered: Steered) -> dict[str, float | int | str]:
     nodes, times = 0, [0.0, 0.0]
     for cq in QUALITIES:
         with steered.logged(RECORDS) as log:
-            first = coded(steered, frames, depth=DEPTH, cq=cq)
-        again = coded(
-            steered, frames, depth=DEPTH, cq=cq, tables=oracle(steered, first, HEIGHT, WIDTH)
-        )
-        if first.insane or again.insane or not again.narrowed:
+            first = encode_masked(steered, frames, depth=DEPTH, cq=cq)
+        insane = steered.counters().insane
+        tables = oracle_tables(first, HEIGHT, WIDTH)
+        again = encode_masked(steered, frames, depth=DEPTH, cq=cq, tables=tables)
+        found = steered.counters()
+        if insane or found.insane or not found.narrowed:
             raise SteeringError(
-                f"the layout changed: {first.insane + again.insane} nodes with impossible numbers,"
-                f" {again.narrowed} narrowed"
+                f"the layout changed: {insane + found.insane} nodes with impossible numbers,"
+                f" {found.narrowed} narrowed"
             )
         if [p.data for p in first.packets] != [p.data for p in again.packets]:
             raise SteeringError(f"a replay at cq-level {cq} gave other bytes")
-        nodes += _check_log(trees(steered, first.packets), log.records(), log.lost)
-        tables = [random_table(HEIGHT, WIDTH, rng=rng) for _ in frames]
-        forced = coded(steered, frames, depth=DEPTH, cq=cq, tables=tables)
-        for found, table in zip(trees(steered, forced.packets), tables, strict=True):
-            kept, whole = obeyed(found, table)
+        nodes += _check_log(first.trees, log.records(), log.lost)
+        drawn = [random_table(HEIGHT, WIDTH, rng=rng) for _ in frames]
+        forced = encode_masked(
+            steered, frames, depth=DEPTH, cq=cq, tables=lambda number, _, drawn=drawn: drawn[number]
+        )
+        for one, table in zip(forced.trees, drawn, strict=True):
+            kept, whole = obeyed(one, table)
             if kept < whole or not whole:
                 raise SteeringError(f"{kept} of {whole} masks were obeyed at cq-level {cq}")
-        times = [times[0] + first.seconds, times[1] + again.seconds]
+        times = [times[0] + first.encoder_seconds, times[1] + again.encoder_seconds]
     return {
         "version": steered.library.version,
         "nodes": nodes,
@@ -150,7 +98,7 @@ def check(steered: Steered) -> dict[str, float | int | str]:
     }
 
 
-def _check_log(found: list[list[tree.Node]], records: np.ndarray, lost: int) -> int:
+def _check_log(found: Sequence[Sequence[tree.Node]], records: np.ndarray, lost: int) -> int:
     """That each whole node of the trees has a record of its type; their number."""
     keys = zip(*(records[key].tolist() for key in ("frame", "row", "col", "size")), strict=True)
     types = dict(zip(keys, records["type"].tolist(), strict=True))
