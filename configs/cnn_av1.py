@@ -7,11 +7,10 @@ tiny       a check that everything works, in about two minutes
 `--config.data.root=FOLDER` takes what `python -m jaxvision.cnn_av1 prepare` wrote.
 """
 
-from jaxvision.cnn_av1.stage_model import ModelConfig
-
 from jaxvision.cnn_av1.data import DataConfig
 from jaxvision.cnn_av1.loss import LossConfig
 from jaxvision.cnn_av1.predict import PredictConfig
+from jaxvision.cnn_av1.stage_model import ModelConfig
 from jaxvision.config import base, fields_of, has_gpu
 
 PRESETS = ("base", "seed", "tiny")

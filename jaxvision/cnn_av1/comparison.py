@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from jaxvision.cnn_av1.baseline import BoostedTrees, frequencies
-from jaxvision.cnn_av1.classes import TYPES
+from jaxvision.cnn_av1.classes import NONE, TYPES
 from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
 from jaxvision.cnn_av1.evaluation import type_scores
 from jaxvision.cnn_av1.levels import LEVELS, shrunk
@@ -30,14 +30,13 @@ class Answer:
 
 
 def run(net: nnx.Module, found: BlockSet) -> dict[str, np.ndarray]:
-    """What a `Pipeline` or a `MultiTask` gives but the members' logits, `[n …]`, by batches."""
+    """What a `Pipeline` or a `MultiTask` says of all blocks, `[n …]`, by batches."""
     graph, state = nnx.split(net)
     levels = isinstance(net, MultiTask)
     level = LEVELS[found.size]
 
     def forward(state, blocks, qps, numbers):
-        out = nnx.merge(graph, state)(blocks, qps, numbers)
-        return {key: x for key, x in out.items() if key != "ab"}
+        return nnx.merge(graph, state)(blocks, qps, numbers)
 
     program, parts = jax.jit(forward), []
     for at in range(0, len(found), BATCH):
@@ -112,14 +111,9 @@ def networks(
         out = outputs[name] = run(net, test)
         if isinstance(net, Pipeline):
             answers[name] = Answer(out["types"], out["hard"])
-            chosen = np.where(out["binary"] >= threshold, parts_of(out), 0)
+            chosen = np.where(out["binary"] >= threshold, out["parts"], NONE)
             answers[f"{name}, threshold {threshold:.2f}"] = Answer(out["types"], chosen)
         else:
             answers[name] = Answer(out["types"], out["types"].argmax(-1))
             answers[f"{name}, along the tree"] = Answer(out["assembled"], out["hard"])
     return answers, outputs
-
-
-def parts_of(out: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The type that the later stages choose for each block, whatever stage 1 says."""
-    return np.where(out["hard"] > 0, out["hard"], out["parts"])

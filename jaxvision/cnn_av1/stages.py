@@ -148,9 +148,8 @@ def levelled(model: ModelConfig) -> ModelConfig:
 
 
 def answers(net: nnx.Module, batch: Mapping, rngs: nnx.Rngs | None = None) -> dict:
-    """What a `Pipeline` or a `MultiTask` says of blocks, without the members' logits."""
-    found = net(batch["block"], batch["qp"], batch["level"])
-    return {key: x for key, x in found.items() if key != "ab"}
+    """What a `Pipeline` or a `MultiTask` says of blocks."""
+    return net(batch["block"], batch["qp"], batch["level"])
 
 
 def level_scalars() -> tuple[str, ...]:
