@@ -51,11 +51,9 @@ class PartitionData:
         self.cfg, self._seed = cfg, seed
         self._sets = functools.cache(self._read)
 
-    def blocks(self, split: str, *, size: int = 0, context: int | None = None) -> BlockSet:
-        """All blocks of a split."""
-        return self._sets(
-            split, size or self.cfg.size, self.cfg.context if context is None else context
-        )
+    def blocks(self, split: str) -> BlockSet:
+        """All blocks of a split, of the nodes in the coded trees."""
+        return self._sets(split, self.cfg.size, self.cfg.context, False)
 
     def typed_blocks(self, split: str) -> BlockSet:
         """All blocks of a split that are of a type which is predicted."""

@@ -120,7 +120,7 @@ def nodes(sizes: np.ndarray, *, superblock: int = 64) -> list[Node]:
                 return partition
         return SPLIT
 
-    found = _walked(told, rows, cols, superblock)
+    found = walk(told, rows, cols, superblock)
     wrong = np.argwhere(paint(found, rows, cols) != sizes)
     if len(wrong):
         row, col = wrong[0]
@@ -180,13 +180,13 @@ def from_preorder(data: bytes, rows: int, cols: int, *, superblock: int = 64) ->
             )
         return partition
 
-    found = _walked(told, rows, cols, superblock)
+    found = walk(told, rows, cols, superblock)
     if len(found) != len(data):
         raise ValueError(f"{len(data)} types are more than the {len(found)} of the tree")
     return found
 
 
-def _walked(
+def walk(
     told: Callable[[int, int, int], int], rows: int, cols: int, superblock: int
 ) -> list[Node]:
     """The nodes in their order, where `told(row, col, size)` gives the type of each."""
