@@ -1,7 +1,6 @@
 """CNN-AV1's networks: what they see, how they start, and how the stages are put together."""
 
 import dataclasses
-import re
 
 import jax
 import jax.numpy as jnp
@@ -182,17 +181,16 @@ def test_a_whole_stage_learns_with_dropout_and_batch_statistics():
     assert any(k.endswith("norm/mean") for k in changed(first.model_state, last.model_state))
 
 
-def test_a_temperature_is_found_by_its_path_and_changes_no_choice():
-    for name in (*STAGES, "types"):
-        net = nnx.eval_shape(lambda n=name: StageModel(n, CFG, rngs=nnx.Rngs(0)))
-        found = [k for k in flatten(split(net)[0]) if re.search("temperature$", k)]
-        assert found == ["head/temperature"]
-        head = make_head(name, CFG, rngs=nnx.Rngs(0))
-        features = jax.random.normal(jax.random.key(0), (4, 16))
-        before = inference(head)(features)
-        assert before.shape[0] == 4 and before.dtype == jnp.float32
-        head.temperature[...] = jnp.array(2.0)
-        np.testing.assert_allclose(2 * inference(head)(features), before, rtol=1e-6)
+@pytest.mark.parametrize("name", [*STAGES, "types"])
+def test_a_temperature_is_found_by_its_path_and_changes_no_choice(name):
+    head = drawn(lambda: make_head(name, CFG, rngs=nnx.Rngs(0)))
+    assert [k for k in flatten(split(head)[0]) if k.endswith("temperature")] == ["temperature"]
+    head.temperature.set_value(jnp.array(1.0))
+    features = np.random.RandomState(0).standard_normal((4, 16)).astype(np.float32)
+    before = run(inference(head), features)
+    assert before.shape[0] == 4 and before.dtype == jnp.float32
+    head.temperature.set_value(jnp.array(2.0))
+    np.testing.assert_allclose(2 * run(inference(head), features), before, rtol=1e-5)
 
 
 def test_a_binary_head_has_one_logit():
@@ -232,8 +230,9 @@ def test_a_pipelines_parts_have_the_names_that_grafts_use(pipeline):
     parts = ("stage1", "stage2", "rect", "ab0", "ab1", "ab2")
     assert {k.split("/")[0] for k in names} == set(parts)
     for part, kind in zip(parts, (*STAGES, "ab", "ab"), strict=True):
-        alone = nnx.eval_shape(lambda k=kind: StageModel(k, CFG, rngs=nnx.Rngs(0)))
-        assert {f"{part}/{k}" for k in flatten(split(alone)[0])} <= names
+        alone = nnx.eval_shape(lambda k=kind: make_head(k, CFG, rngs=nnx.Rngs(0)))
+        assert {f"{part}/head/{k}" for k in flatten(split(alone)[0])} <= names
+        assert f"{part}/backbone/trunk/stem/conv/kernel" in names
 
 
 def check(found, members, rect=4):
@@ -264,10 +263,12 @@ def test_a_pipeline_is_the_product_of_its_stages(pipeline):
 
 
 def test_without_four_way_types_rect_has_two():
-    cfg = dataclasses.replace(CFG, four_way=False)
-    net = nnx.eval_shape(lambda: Pipeline(cfg, rngs=nnx.Rngs(0)))
-    found = nnx.eval_shape(lambda m: m(BLOCKS, QPS), inference(net))
-    assert found["rect"].shape == (4, 2) and found["types"].shape == (4, 10)
+    head = make_head("rect", dataclasses.replace(CFG, four_way=False), rngs=nnx.Rngs(0))
+    assert head.out.kernel.shape == (8, 2)
+    logits = dict(binary=np.zeros((4, 2)), macro=np.zeros((4, 3)), rect=np.zeros((4, 2)))
+    found = decide.probabilities(logits | {"ab": np.zeros((3, 4, 4))})
+    check(found, 3, rect=2)
+    assert not found["types"][:, 8:].any()
 
 
 @pytest.mark.parametrize("kind", range(10))

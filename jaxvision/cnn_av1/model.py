@@ -120,7 +120,7 @@ class Backbone(nnx.Module):
         adapters: Adapters | None = None,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """`blocks [b p p]` of 10 bits (`[b p p 2]` of "levels"), base indices `qps [b]`, `levels [b]` int32 if there are any.
+        """`blocks [b p p]` of 10 bits, base indices `qps [b]`, `levels [b]` int32 if there are any.
 
         A level counts from 0 for 64 pixels to 3 for 8. `rngs` is for dropout, in training.
         """
