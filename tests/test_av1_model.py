@@ -235,8 +235,8 @@ def test_a_pipelines_parts_have_the_names_that_grafts_use(pipeline):
         assert f"{part}/backbone/trunk/stem/conv/kernel" in names
 
 
-def check(found, members, rect=4):
-    shapes = dict(binary=(4,), macro=(4, 3), rect=(4, rect), ab=(members, 4, 4), types=(4, 10))
+def check(found, rect=4):
+    shapes = dict(binary=(4,), macro=(4, 3), rect=(4, rect), vote=(4,), types=(4, 10))
     assert {k: found[k].shape for k in shapes} == shapes
     assert found["hard"].shape == (4,) and found["hard"].dtype == jnp.int32
     for name in ("macro", "rect", "types"):
@@ -246,15 +246,15 @@ def check(found, members, rect=4):
 def test_a_pipeline_is_the_product_of_its_stages(pipeline):
     net = inference(pipeline)
     found = run(net, BLOCKS, QPS)
-    check(found, 3)
+    check(found)
     one = jax.nn.softmax(run(net.stage1, BLOCKS, QPS))[:, 1]
     np.testing.assert_allclose(found["binary"], one, atol=1e-5)
     two = jax.nn.softmax(run(net.stage2, BLOCKS, QPS))
     np.testing.assert_allclose(found["types"][:, classes.SPLIT], one * two[:, 0], atol=1e-5)
-    third = run(net.ab2, BLOCKS, QPS)
-    np.testing.assert_allclose(found["ab"][2], third, atol=1e-5)
-    assert abs(found["ab"][0] - third).max() > 1e-3  # members differ from the start
-    mean = jax.nn.softmax(found["ab"]).mean(0)
+    members = jnp.stack([run(member, BLOCKS, QPS) for member in (net.ab0, net.ab1, net.ab2)])
+    assert abs(members[0] - members[2]).max() > 1e-3  # members differ from the start
+    np.testing.assert_array_equal(found["vote"], classes.vote(members))
+    mean = jax.nn.softmax(members).mean(0)
     np.testing.assert_allclose(
         found["types"][:, jnp.array(classes.AB_TYPES)], (one * two[:, 2])[:, None] * mean, atol=1e-5
     )
@@ -267,7 +267,7 @@ def test_without_four_way_types_rect_has_two():
     assert head.out.kernel.shape == (8, 2)
     logits = dict(binary=np.zeros((4, 2)), macro=np.zeros((4, 3)), rect=np.zeros((4, 2)))
     found = decide.probabilities(logits | {"ab": np.zeros((3, 4, 4))})
-    check(found, 3, rect=2)
+    check(found, rect=2)
     assert not found["types"][:, 8:].any()
 
 
@@ -284,10 +284,12 @@ def test_certain_stages_decide_every_type(kind):
 
 
 def test_a_threshold_is_met_by_its_own_value():
-    stages = [np.array(x, np.float32) for x in ([[1, 0, 0]] * 3, [[1, 0]] * 3)]
-    ab = np.zeros((3, 3, 4), np.float32)
-    found = decide.decide(np.array([0.2, 0.3, 0.4]), *stages, ab, threshold=0.3)
-    assert found.tolist() == [classes.NONE, classes.SPLIT, classes.SPLIT]
+    logits = {"macro": [[9.0, 0, 0]] * 3, "rect": [[9.0, 0]] * 3, "ab": np.zeros((3, 3, 4))}
+    logits["binary"] = np.log([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]])
+    logits = {key: np.array(x, np.float32) for key, x in logits.items()}
+    found = decide.probabilities(logits, threshold=0.5)
+    assert found["hard"].tolist() == [classes.NONE, classes.SPLIT, classes.SPLIT]
+    assert found["parts"].tolist() == [classes.SPLIT] * 3
 
 
 def test_one_net_for_all_levels_never_gives_what_a_level_lacks():
@@ -295,7 +297,7 @@ def test_one_net_for_all_levels_never_gives_what_a_level_lacks():
     at = np.array([0, 1, 2, 3])
     same, qps = np.repeat(BLOCKS[:1], 4, axis=0), np.repeat(QPS[:1], 4)
     found = run(net, same, qps, at)
-    check(found, 1)
+    check(found)
     for name in ("types", "assembled"):
         assert found[name].shape == (4, 10)
         np.testing.assert_array_equal(found[name][3, 4:], 0)

@@ -122,7 +122,8 @@ class Backbone(nnx.Module):
     ) -> jax.Array:
         """`blocks [b p p]` of 10 bits, base indices `qps [b]`, `levels [b]` int32 if there are any.
 
-        A level counts from 0 for 64 pixels to 3 for 8. `rngs` is for dropout, in training.
+        Of input "levels" blocks are `[b p p 2]`. A level counts from 0 for 64 pixels to 3 for 8.
+        `rngs` is for dropout, in training.
         """
         _check(blocks, qps, levels, self.cfg)
         films = self.conditioning(qps, levels) if self.conditioning is not None else None

@@ -6,7 +6,13 @@ import numpy as np
 
 from jaxvision.nn.resnet_weights import LUMA_MEAN, LUMA_STD
 
-CHANNELS = {"plain": 1, "imagenet": 1, "contrast": 1, "both": 2, "levels": 2}  # of each kind of input
+CHANNELS = {
+    "plain": 1,
+    "imagenet": 1,
+    "contrast": 1,
+    "both": 2,
+    "levels": 2,
+}  # of each input
 PEAK = 1023.0  # of 10 bits
 # Steps of the AC quantiser for 10 bits at some base indices; between them it is nearly linear: what
 # is interpolated is within 5 % of the AV1 specification's table (7.12.2).

@@ -186,9 +186,7 @@ def from_preorder(data: bytes, rows: int, cols: int, *, superblock: int = 64) ->
     return found
 
 
-def walk(
-    told: Callable[[int, int, int], int], rows: int, cols: int, superblock: int
-) -> list[Node]:
+def walk(told: Callable[[int, int, int], int], rows: int, cols: int, superblock: int) -> list[Node]:
     """The nodes in their order, where `told(row, col, size)` gives the type of each."""
     found = []
 
