@@ -102,7 +102,7 @@ def expected(planes: Planes, qindex: int, ask: Predict) -> list[tuple[Node, floa
         whole = at[0] < len(found[node.size]) and at[1] < found[node.size].shape[1]
         return float(found[node.size][at][node.partition]) if whole else float("nan")
 
-    return [(node, sure(node)) for node in walk(told, rows, cols)]
+    return [(node, sure(node)) for node in walk(told, rows, cols, 64)]
 
 
 def drawn(luma: np.ndarray, nodes: Sequence[Node]) -> np.ndarray:

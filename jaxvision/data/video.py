@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-VIDEOS = frozenset(".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
+VIDEOS = frozenset(
+    ".3gp .avi .flv .gif .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv .y4m".split()
+)
 IMAGES = frozenset(".bmp .jpeg .jpg .jp2 .pgm .png .ppm .tif .tiff .webp".split())
 COMPLETE = 0.9  # of the frames that the container states; for some formats it only estimates them
 

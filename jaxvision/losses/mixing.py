@@ -71,7 +71,7 @@ def _draw(key, blocks, labels, alpha):
         raise ValueError(f"alpha={alpha} must be above 0")
     if blocks.ndim != 3 or len(blocks) != len(labels):
         raise ValueError(f"blocks {blocks.shape} are not [b p p] with {len(labels)} labels")
-    # By a shift and a table: sorting and sampling a Beta distribution take half a minute to compile.
+    # By a shift and a table: sorting and drawing from a Beta distribution compile for 30 s.
     shift_key, lam_key = jax.random.split(key)
     n = len(labels)
     order = (jnp.arange(n) + jax.random.randint(shift_key, (), 1, max(n, 2))) % n
