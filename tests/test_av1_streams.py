@@ -134,7 +134,7 @@ def test_frames_without_all_their_tiles_are_refused():
             with pytest.raises(AomError, match=f"temporal unit {number}: "):
                 list(labelled_frames(LIBRARY, cut))
             tried += 1
-    assert tried > 8
+    assert tried >= 4
 
 
 def damaged(rng, data):
