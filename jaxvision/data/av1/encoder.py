@@ -19,6 +19,22 @@ CONFIGURED = {
     "kf-min-dist": "least_key_distance",
     "kf-max-dist": "greatest_key_distance",
 }
+# Of usage 0, the same from 3.6 to 3.14.
+KNOWN_DEFAULTS = {
+    "width": 320,
+    "height": 240,
+    "depth": 8,
+    "input_depth": 8,
+    "time_base": (1, 30),
+    "rate_control": 0,
+    "statistics": (0, 0, 0, 0),
+    "bitrate": 256,
+    "least_quantizer": 0,
+    "greatest_quantizer": 63,
+    "key_frames": 1,
+    "least_key_distance": 0,
+    "greatest_key_distance": 9999,
+}
 USAGES = (0, 1, 2)  # good quality, real time, all intra
 ABI_VERSIONS = range(20, 60)  # it is 29 in 3.6, and rises with releases
 
@@ -195,27 +211,26 @@ def _distance(name: str, value: str | int, key_frames_only: bool) -> int:
 
 
 def _config(library: Library, usage: int) -> structs.EncoderConfig:
-    """libaom's own defaults, which also show whether the structure is the known one."""
+    """libaom's own defaults; those of usage 0 show whether the structure is the known one."""
+    found = _defaults(library, 0)
+    for name, wanted in KNOWN_DEFAULTS.items():
+        value = getattr(found, name)
+        value = tuple(value) if isinstance(value, ctypes.Array) else value
+        if value != wanted:
+            raise AomError(
+                f"the layout of libaom {library.version} changed: its default {name} reads as"
+                f" {value}, not {wanted}; use another version (3.6 to 3.14 are known)"
+            )
+    return _defaults(library, usage)
+
+
+def _defaults(library: Library, usage: int) -> structs.EncoderConfig:
     config = structs.EncoderConfig()
     code = library.lib.aom_codec_enc_config_default(
         library.lib.aom_codec_av1_cx(), ctypes.byref(config), usage
     )
-    if code != structs.OK:
+    if code != structs.OK or config.usage != usage:
         raise AomError(f"libaom {library.version} has no defaults of usage={usage} ({code})")
-    known = {
-        "usage": (usage, config.usage),
-        "depths": ((8, 8), (config.depth, config.input_depth)),
-        "time base": ([1, 30], list(config.time_base)),
-        "quantizers": ((0, 63), (config.least_quantizer, config.greatest_quantizer)),
-        "statistics": ([0] * 4, list(config.statistics)),
-        "key frames": ((1, 0), (config.key_frames, config.least_key_distance)),
-    }
-    for what, (wanted, found) in known.items():
-        if wanted != found:
-            raise AomError(
-                f"the layout of libaom {library.version} changed: its default {what} read as"
-                f" {found}, not {wanted}; use another version (3.6 to 3.14 are known)"
-            )
     return config
 
 
