@@ -100,16 +100,10 @@ def _align(root, sequence, size, of, joined, made_of):
         "luma": {frame: total for record in of.values() for frame, total in record["luma"].items()},
     }
     tables = {file: facts for record in of.values() for file, facts in record["files"].items()}
-    records.finish(
-        root,
-        STEP,
-        f"{sequence}_{size}",
-        made_of=made_of,
-        files=list(places),
-        of=joined["files"] | tables,
-        sequence=about,
-        **{key: joined[key] for key in ("size", "context", "count")},
-    )
+    facts = {key: joined[key] for key in ("size", "context", "count")}
+    facts |= {"of": joined["files"] | tables, "sequence": about}
+    name = f"{sequence}_{size}"
+    records.finish(root, STEP, name, made_of=made_of, files=list(places), facts=facts)
 
 
 def _sum(of, key: str, size: str) -> int:
