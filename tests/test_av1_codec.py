@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvision.data import y4m
-from jaxvision.data.av1 import encoder, obu, tree
+from jaxvision.data.av1 import configuration, encoder, obu, tree
 from jaxvision.data.av1.decoder import Decoder, labelled_frames
 from jaxvision.data.av1.encoder import Encoder, encode_clip
 from jaxvision.data.av1.ivf import write_ivf
@@ -135,6 +135,7 @@ def test_frames_that_are_none_are_refused():
         ({"options": {"cq-level": 64}}, "option cq-level=64"),
         ({"options": {"lag-in-frames": 1000}}, "encoder does not start.*lag"),
         ({"options": {"lag-in-frames": -1}}, "option lag-in-frames=-1 is no number"),
+        ({"options": {"lag-in-frames": 1 << 32}}, "is no number"),
         ({"options": {"kf-max-dist": 5}}, "kf-max-dist=5 is against key_frames_only"),
     ],
 )
@@ -184,14 +185,14 @@ def test_a_map_is_of_the_frame_that_was_decoded():
 @pytest.mark.parametrize("field, wanted", [("super_resolution", r"6[0-9]×80"), ("resize", "48×40")])
 def test_blocks_that_are_not_of_the_picture_are_refused(monkeypatch, field, wanted):
     """Coded narrower, or at half the size, and enlarged by the decoder."""
-    usual = encoder._config
+    usual = configuration.defaults
 
     def smaller(library, usage):
         config = usual(library, usage)
         getattr(config, field)[:3] = (1, 12, 12) if field == "super_resolution" else (1, 16, 16)
         return config
 
-    monkeypatch.setattr(encoder, "_config", smaller)
+    monkeypatch.setattr(configuration, "defaults", smaller)
     packets = encode_clip(LIBRARY, av1_clips.clip(96, 80, 8, 1), depth=8, options=QUICK)
     with pytest.raises(AomError, match=f"unit 0: a frame is coded at {wanted} for pictures of 96"):
         list(labelled_frames(LIBRARY, packets))

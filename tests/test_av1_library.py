@@ -135,6 +135,25 @@ def test_a_block_of_more_bytes_than_are_kept_is_refused():
         library.check(altered(aom_codec_control=control))
 
 
+def test_a_layout_of_images_that_changed_is_refused():
+    """A member more at the beginning: nothing is read where the planes would then be."""
+    image = structs.Image(format=structs.I420, width=64, height=64)
+    moved = structs.Image.from_buffer_copy(bytes(4) + bytes(image)[:-4])
+    lib = altered(aom_img_alloc=lambda *_: ctypes.pointer(moved), aom_img_free=id)
+    with pytest.raises(library.AomError, match="the layout of images of libaom .* changed"):
+        Encoder(lib, 64, 64, options={})
+
+    def get_frame(context, iterator):
+        found = SAMPLE.lib.aom_codec_get_frame(context, iterator)
+        if not found:
+            return None
+        data = ctypes.string_at(found, ctypes.sizeof(structs.Image) - 4)
+        return ctypes.pointer(structs.Image.from_buffer_copy(bytes(4) + data))
+
+    with pytest.raises(library.AomError, match="libaom gives a picture of"):
+        library.check(altered(aom_codec_get_frame=get_frame))
+
+
 def test_a_configuration_that_changed_is_refused():
     """A member more, before any of those that are known."""
     for before, *_ in structs.EncoderConfig._fields_[:-1]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from jaxvision.data.av1 import structs
+from jaxvision.data.av1 import configuration, structs
 from jaxvision.data.av1.structs import AomError, Library, Packet, Planes
 
 DTYPES = {8: np.uint8, 10: np.uint16}
@@ -19,24 +19,7 @@ CONFIGURED = {
     "kf-min-dist": "least_key_distance",
     "kf-max-dist": "greatest_key_distance",
 }
-# Of usage 0, the same from 3.6 to 3.14.
-KNOWN_DEFAULTS = {
-    "width": 320,
-    "height": 240,
-    "depth": 8,
-    "input_depth": 8,
-    "time_base": (1, 30),
-    "rate_control": 0,
-    "statistics": (0, 0, 0, 0),
-    "bitrate": 256,
-    "least_quantizer": 0,
-    "greatest_quantizer": 63,
-    "key_frames": 1,
-    "least_key_distance": 0,
-    "greatest_key_distance": 9999,
-}
 USAGES = (0, 1, 2)  # good quality, real time, all intra
-ABI_VERSIONS = range(20, 60)  # it is 29 in 3.6, and rises with releases
 
 
 class Encoder:
@@ -76,7 +59,7 @@ class Encoder:
             raise ValueError(f"threads={threads} must be from 1 to 64")
         self.library, self.width, self.height, self.depth = library, width, height, depth
         self._lib, self._count, self._ended = library.lib, 0, False
-        config = _config(library, usage)
+        config = configuration.defaults(library, usage)
         config.threads, config.width, config.height = threads, width, height
         config.depth = config.input_depth = depth
         config.lag, config.rate_control = 0, structs.CONSTANT_QUALITY
@@ -85,7 +68,9 @@ class Encoder:
         for name, field in CONFIGURED.items():
             if name in options:
                 setattr(config, field, _distance(name, options[name], key_frames_only))
-        self._context = _started(library, config, structs.HIGH_DEPTH if depth > 8 else 0)
+        self._context = configuration.started(
+            library, config, structs.HIGH_DEPTH if depth > 8 else 0
+        )
         self._close = weakref.finalize(self, self._lib.aom_codec_destroy, self._context)
         for name, value in options.items():
             if name not in CONFIGURED:
@@ -95,7 +80,10 @@ class Encoder:
         if not self._image:
             raise MemoryError(f"no memory for a frame of {width}×{height}")
         self._free = weakref.finalize(self, self._lib.aom_img_free, self._image)
-        self._image.contents.depth = depth
+        image = self._image.contents
+        if (image.format, image.width, image.height) != (form, width, height):
+            raise AomError(f"the layout of images of libaom {library.version} changed")
+        image.depth = depth
 
     def __enter__(self) -> "Encoder":
         return self
@@ -203,46 +191,8 @@ def checked(planes: Planes, width: int, height: int, depth: int) -> Planes:
 
 
 def _distance(name: str, value: str | int, key_frames_only: bool) -> int:
-    if not str(value).isdecimal():
+    if not str(value).isdecimal() or len(str(value)) > 9:
         raise ValueError(f"option {name}={value} is no number of frames")
     if key_frames_only and name != "lag-in-frames" and int(value):
         raise ValueError(f"option {name}={value} is against key_frames_only")
     return int(value)
-
-
-def _config(library: Library, usage: int) -> structs.EncoderConfig:
-    """libaom's own defaults; those of usage 0 show whether the structure is the known one."""
-    found = _defaults(library, 0)
-    for name, wanted in KNOWN_DEFAULTS.items():
-        value = getattr(found, name)
-        value = tuple(value) if isinstance(value, ctypes.Array) else value
-        if value != wanted:
-            raise AomError(
-                f"the layout of libaom {library.version} changed: its default {name} reads as"
-                f" {value}, not {wanted}; use another version (3.6 to 3.14 are known)"
-            )
-    return _defaults(library, usage)
-
-
-def _defaults(library: Library, usage: int) -> structs.EncoderConfig:
-    config = structs.EncoderConfig()
-    code = library.lib.aom_codec_enc_config_default(
-        library.lib.aom_codec_av1_cx(), ctypes.byref(config), usage
-    )
-    if code != structs.OK or config.usage != usage:
-        raise AomError(f"libaom {library.version} has no defaults of usage={usage} ({code})")
-    return config
-
-
-def _started(library: Library, config: structs.EncoderConfig, flags: int) -> ctypes.Array:
-    context = ctypes.create_string_buffer(structs.CONTEXT)
-    interface = library.lib.aom_codec_av1_cx()
-    for version in ABI_VERSIONS:
-        code = library.lib.aom_codec_enc_init_ver(
-            context, interface, ctypes.byref(config), flags, version
-        )
-        if code == structs.OK:
-            return context
-        if code != structs.ABI_MISMATCH:
-            raise library.error(context, code, "the encoder does not start")
-    raise AomError(f"libaom {library.version} has an unknown version of its encoder's interface")
