@@ -97,6 +97,28 @@ def test_steps_are_not_made_twice_and_only_what_changed_is_made_anew(tmp_path):
     check(root, say=silent)
 
 
+def test_new_labels_are_not_given_to_old_blocks(tmp_path):
+    root, _ = imported(tmp_path)
+    (tmp_path / "log.csv").write_text(LOG.replace("0,0,0,16,1,90", "0,4,4,16,2,90"))
+    import_logs(root, tmp_path / "log.csv", *sources([str(tmp_path / "v.y4m")]), say=silent)
+    for step in (merge, align):
+        with pytest.raises(ValueError, match="blocks v_16 do not fit their tables: run `blocks`"):
+            step(root, say=silent)
+    make_blocks(root, sizes=(16, 32), library=no_library, say=silent)
+    merge(root, say=silent)
+    align(root, say=silent)
+    assert np.fromfile(root / "labels/v_16.bin", np.uint8).tolist() == [2, 9, 0]
+
+
+def test_old_records_do_not_stand_for_half_of_new_tables(tmp_path, monkeypatch):
+    root, _ = imported(tmp_path)
+    (tmp_path / "log.csv").write_text(LOG.replace("16,1,90", "16,2,90"))
+    monkeypatch.setattr("jaxvision.cnn_av1.dataset.rows.write_rows", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        import_logs(root, tmp_path / "log.csv", *sources([str(tmp_path / "v.y4m")]), say=silent)
+    assert records.names(root, "tables") == []
+
+
 def test_each_step_says_which_comes_before(tmp_path):
     with pytest.raises(ValueError, match="holds no tables: run `tables`"):
         make_blocks(tmp_path, library=no_library, say=silent)

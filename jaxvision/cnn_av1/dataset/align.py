@@ -51,9 +51,11 @@ def align(
         joined = records.finished(root, step3.STEP, name)
         blocks = records.finished(root, step2.STEP, name)
         sums = {f: v["sha256"] for f, v in blocks["files"].items()} if blocks else None
-        if joined is None or sequence not in found or joined["made_of"]["blocks"] != sums:
+        if joined is None or joined["made_of"]["blocks"] != sums:
             raise ValueError(f"{root}: blocks {name} are not merged: run `merge` again")
-        of = found[sequence]
+        of = found.get(sequence)
+        if of is None or blocks["made_of"]["tables"] != step2.sum_of(of):
+            raise ValueError(f"{root}: blocks {name} do not fit their tables: run `blocks` again")
         made_of = {"tables": step2.sum_of(of), "merged": joined["files"]}
         record = records.finished(root, STEP, name)
         if record and record["made_of"] == made_of:

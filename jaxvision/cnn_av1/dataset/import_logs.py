@@ -59,6 +59,7 @@ def import_logs(
             if inside:
                 row = Row(entry.frame, *place, entry.partition, entry.qp, -1, entry.is_key)
                 frames[entry.frame].append(row)
+    records.place(root, STEP, name).unlink(missing_ok=True)  # void from now on
     files = []
     for frame, found in sorted(frames.items()):
         files.append(rows.table(root, video.name, UNIT, frame))

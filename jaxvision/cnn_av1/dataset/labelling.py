@@ -49,6 +49,7 @@ def label_unit(
     """
     counts = {"nodes": Counter(), "edge": Counter(), "compared": Counter()}
     files, luma, size, hidden = [], {}, None, 0
+    records.place(root, STEP, unit.name).unlink(missing_ok=True)  # void from now on
     for frame, planes in _frames(unit, made_of, library):
         if planes is None:
             hidden += 1
