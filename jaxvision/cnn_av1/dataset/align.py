@@ -45,15 +45,17 @@ def align(
     if not names:
         raise ValueError(f"{root} holds no blocks: run `blocks` and `merge` first")
     (root / NAME).unlink(missing_ok=True)  # void from now on
-    progress = Progress(len(names), "files", say=say)
+    progress = Progress(len(names), "files", say=say, pause=2)
     for sequence, size in names:
         name = f"{sequence}_{size}"
         joined = records.finished(root, step3.STEP, name)
         blocks = records.finished(root, step2.STEP, name)
         sums = {f: v["sha256"] for f, v in blocks["files"].items()} if blocks else None
-        if joined is None or sequence not in found or joined["made_of"]["blocks"] != sums:
+        if joined is None or joined["made_of"]["blocks"] != sums:
             raise ValueError(f"{root}: blocks {name} are not merged: run `merge` again")
-        of = found[sequence]
+        of = found.get(sequence)
+        if of is None or blocks["made_of"]["tables"] != step2.sum_of(of):
+            raise ValueError(f"{root}: blocks {name} do not fit their tables: run `blocks` again")
         made_of = {"tables": step2.sum_of(of), "merged": joined["files"]}
         record = records.finished(root, STEP, name)
         if record and record["made_of"] == made_of:
@@ -100,16 +102,10 @@ def _align(root, sequence, size, of, joined, made_of):
         "luma": {frame: total for record in of.values() for frame, total in record["luma"].items()},
     }
     tables = {file: facts for record in of.values() for file, facts in record["files"].items()}
-    records.finish(
-        root,
-        STEP,
-        f"{sequence}_{size}",
-        made_of=made_of,
-        files=list(places),
-        of=joined["files"] | tables,
-        sequence=about,
-        **{key: joined[key] for key in ("size", "context", "count")},
-    )
+    facts = {key: joined[key] for key in ("size", "context", "count")}
+    facts |= {"of": joined["files"] | tables, "sequence": about}
+    name = f"{sequence}_{size}"
+    records.finish(root, STEP, name, made_of=made_of, files=list(places), facts=facts)
 
 
 def _sum(of, key: str, size: str) -> int:

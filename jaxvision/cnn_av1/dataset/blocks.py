@@ -95,7 +95,7 @@ def make_blocks(
         for size in stale:
             facts = {"context": context, "size": size, "count": made[size][1]}
             name = f"{sequence}_{size}"
-            records.finish(root, STEP, name, made_of=made_of, files=made[size][0], **facts)
+            records.finish(root, STEP, name, made_of=made_of, files=made[size][0], facts=facts)
         told = ", ".join(f"{made[size][1]} of {size}" for size in stale)
         progress.made(f"{sequence}: blocks {told}")
     progress.end()

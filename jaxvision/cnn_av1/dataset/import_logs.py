@@ -59,24 +59,21 @@ def import_logs(
             if inside:
                 row = Row(entry.frame, *place, entry.partition, entry.qp, -1, entry.is_key)
                 frames[entry.frame].append(row)
+    records.place(root, STEP, name).unlink(missing_ok=True)  # void from now on
     files = []
     for frame, found in sorted(frames.items()):
         files.append(rows.table(root, video.name, UNIT, frame))
         rows.write_rows(files[-1], found)
-    records.finish(
-        root,
-        STEP,
-        name,
-        made_of=made_of,
-        files=files,
-        width=clip.width,
-        height=clip.height,
-        depth=clip.depth,
-        luma={str(frame): sums[frame] for frame in sorted(frames)},
-        hidden=0,
-        compared=0,
+    facts = {
+        "width": clip.width,
+        "height": clip.height,
+        "depth": clip.depth,
+        "luma": {str(frame): sums[frame] for frame in sorted(frames)},
+        "hidden": 0,
+        "compared": 0,
         **{key: {str(s): n for s, n in sorted(of.items())} for key, of in counts.items()},
-    )
+    }
+    records.finish(root, STEP, name, made_of=made_of, files=files, facts=facts)
     edge = sum(counts["edge"].values())
     say(f"{name}: {len(frames)} frames, {sum(counts['nodes'].values())} nodes, {edge} at the edge")
 

@@ -49,6 +49,7 @@ def label_unit(
     """
     counts = {"nodes": Counter(), "edge": Counter(), "compared": Counter()}
     files, luma, size, hidden = [], {}, None, 0
+    records.place(root, STEP, unit.name).unlink(missing_ok=True)  # void from now on
     for frame, planes in _frames(unit, made_of, library):
         if planes is None:
             hidden += 1
@@ -61,20 +62,16 @@ def label_unit(
         luma[str(frame.number)] = luma_sum(planes[0])
     if size is None:
         raise ValueError(f"{unit.source.place}: there is no frame in it")
-    return records.finish(
-        root,
-        STEP,
-        unit.name,
-        made_of=made_of,
-        files=files,
-        width=size[0],
-        height=size[1],
-        depth=depth_of(unit.source),
-        luma=luma,
-        hidden=hidden,
-        compared=counts.pop("compared").total(),
+    facts = {
+        "width": size[0],
+        "height": size[1],
+        "depth": depth_of(unit.source),
+        "luma": luma,
+        "hidden": hidden,
+        "compared": counts.pop("compared").total(),
         **{key: {str(s): n for s, n in sorted(of.items())} for key, of in counts.items()},
-    )
+    }
+    return records.finish(root, STEP, unit.name, made_of=made_of, files=files, facts=facts)
 
 
 def within(row: int, col: int, size: int, width: int, height: int) -> bool:

@@ -35,7 +35,7 @@ def merge(root: Path, *, say: Callable[[str], None] = print) -> None:
     names = sizes_of(root)
     if not names:
         raise ValueError(f"{root} holds no blocks: run `blocks` first")
-    progress = Progress(len(names), "files", say=say)
+    progress = Progress(len(names), "files", say=say, pause=2)
     for sequence, size in names:
         name = f"{sequence}_{size}"
         blocks = records.finished(root, step2.STEP, name)
@@ -54,6 +54,6 @@ def merge(root: Path, *, say: Callable[[str], None] = print) -> None:
                 with stem.with_name(f"{stem.name}_{size}.bin").open("rb") as frame:
                     shutil.copyfileobj(frame, file)
         facts = {key: blocks[key] for key in ("size", "context", "count")}
-        records.finish(root, STEP, name, made_of=made_of, files=[path], **facts)
+        records.finish(root, STEP, name, made_of=made_of, files=[path], facts=facts)
         progress.made(f"{path.name}: {blocks['count']} blocks")
     progress.end()

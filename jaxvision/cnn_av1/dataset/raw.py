@@ -68,17 +68,10 @@ def import_raw(
                 part.write_bytes(values.tobytes())
         about = {"name": sequence, "source": sequence, "kind": "raw", "split": None, "variant": 0}
         about |= {"place": blocks.name, "depth": DEPTH, "labels": "imported", "encoder": None}
+        facts = {"size": size, "context": 0, "count": count, "of": {}, "sequence": about}
+        made_of = {"folder": str(folder.absolute())}
         records.finish(
-            root,
-            STEP,
-            f"{sequence}_{size}",
-            made_of={"folder": str(folder.absolute())},
-            files=list(places),
-            of={},
-            sequence=about,
-            size=size,
-            context=0,
-            count=count,
+            root, STEP, f"{sequence}_{size}", made_of=made_of, files=list(places), facts=facts
         )
         say(f"{sequence}: {count} blocks of {size}")
     say(f"{write_manifest(root, share=share, seed=seed, val=val, say=say)}: written")

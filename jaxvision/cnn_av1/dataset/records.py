@@ -51,7 +51,7 @@ def described(root: Path, paths: list[Path]) -> dict[str, Record]:
 
 
 def finish(
-    root: Path, step: str, name: str, *, made_of: Record, files: list[Path], **facts: Any
+    root: Path, step: str, name: str, *, made_of: Record, files: list[Path], facts: Record
 ) -> Record:
     """Writes the record of a unit, the last thing to do of it."""
     record = {"made_of": made_of, **facts, "files": described(root, files)}
