@@ -116,6 +116,9 @@ def fit(
                 at = dataclasses.replace(at, metrics={**at.metrics, **found})
                 save()
                 tell(writer, at.step, name, found, directory)
+            if not ended and at.metrics and worn_out(stage, at.step, checkpoints):
+                writer.say(f"{stage.name}: {stage.best} has not risen for {stage.patience} steps")
+                ended = True
             stopped = interrupt.agreed()
             if stopped:
                 save()
@@ -213,6 +216,14 @@ def due(stage: Stage, at: Record, ended: bool) -> list[str]:
         if (ended or (at.step and at.step % ev.every == 0))
         and not any(metric.startswith(f"{name}/") for metric in at.metrics)
     ]
+
+
+def worn_out(stage: Stage, step: int, checkpoints: Checkpoints) -> bool:
+    """Whether the best value is too long ago: known from the checkpoints, so a resume agrees."""
+    if stage.patience is None:
+        return False
+    best = from_first(checkpoints.best_step())
+    return best is not None and step - best >= stage.patience
 
 
 def hooks_end(

@@ -1,5 +1,7 @@
 """Optimizers and learning rates from a stage's config."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,7 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxvision.spelling import nearest
-from jaxvision.stage import path_name
+from jaxvision.stage import check_regex, path_name
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "lion", "muon")
 SCHEDULES = ("cosine", "flat_cosine", "linear", "constant")
@@ -50,6 +52,8 @@ def optimizer(stage: ConfigDict) -> optax.GradientTransformation:
     Fields: those of `schedule`, `optimizer` ("adamw"), `weight_decay` (0; of kernels alone), `clip`
     (0: none; the largest global norm of the gradient of the parameters it owns), `b1`, `b2`, `eps`
     (1e-8), `momentum` (of sgd and muon). Muon is for matrices: it leaves the rest to Adam.
+    `lr_scale` ((): none) holds (regex, factor) pairs: parameters whose path matches, the first of
+    them counts, learn at `factor` times the rate (Howard & Ruder 2018, ULMFiT, section 3.2).
     """
     name = stage.get("optimizer", "adamw")
     if name not in OPTIMIZERS:
@@ -61,6 +65,7 @@ def optimizer(stage: ConfigDict) -> optax.GradientTransformation:
         raise ValueError("optimizer 'adam' has no weight decay: set weight_decay=0 or use 'adamw'")
     b1 = stage.get("b1", 0.9)
     b2 = stage.get("b2", 0.99 if name == "lion" else 0.999)
+    scales = _scales(stage.get("lr_scale", ()))
     eps, momentum = stage.get("eps", 1e-8), stage.get("momentum", 0.95 if name == "muon" else 0.0)
 
     def make(learning_rate):
@@ -86,9 +91,29 @@ def optimizer(stage: ConfigDict) -> optax.GradientTransformation:
                 eps=eps,
             ),
         }[name]()
-        return optax.chain(optax.clip_by_global_norm(clip), rule) if clip else rule
+        parts = [optax.clip_by_global_norm(clip)] if clip else []
+        return optax.chain(*parts, rule, *([scaled_by_path(scales)] if scales else []))
 
     return optax.inject_hyperparams(make)(learning_rate=schedule(stage))
+
+
+def scaled_by_path(scales: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Multiplies updates by the factor of the first (regex, factor) that their path matches."""
+
+    def factor(path, update):
+        name = path_name(path)
+        return update * next((f for pattern, f in scales if re.search(pattern, name)), 1.0)
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(factor, updates))
+
+
+def _scales(given: Any) -> tuple[tuple[str, float], ...]:
+    for pair in given:
+        whole = len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], int | float)
+        if not whole or not pair[1] >= 0:
+            raise ValueError(f"lr_scale: {pair!r} is not a pair like ('^backbone/', 0.1)")
+        check_regex("lr_scale:", pair[0])
+    return tuple((pattern, float(f)) for pattern, f in given)
 
 
 def kernels(params: Any) -> Any:

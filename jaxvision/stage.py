@@ -86,7 +86,7 @@ class Stage:
     batch i, so that an index alone says where a run stands. The training split repeats for ever, an
     evaluation split ends and pads its last batch (`mask` False). A batch holds `accumulate`
     micro-batches. `best` names the scalar (`"val/ap50"`) whose best checkpoint is kept besides the
-    latest.
+    latest; the stage ends early when it has not risen for `patience` steps.
     """
 
     name: str
@@ -100,6 +100,7 @@ class Stage:
     ema: float | None = None
     save_every: int = 1_000
     best: str | None = None
+    patience: int | None = None
     seed: int = 0
 
     def __post_init__(self):
@@ -124,6 +125,11 @@ class Stage:
             raise ValueError(f"stage {self.name!r}: seed={self.seed} must be >= 0")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"stage {self.name!r}: ema={self.ema} is not a decay between 0 and 1")
+        if self.patience is not None and (self.patience < 1 or not self.best):
+            raise ValueError(
+                f"stage {self.name!r}: patience={self.patience} must be >= 1, and "
+                f"best={self.best!r} name the metric to wait for"
+            )
         if self.best and self.best.split("/")[0] not in self.evals:
             raise ValueError(
                 f"stage {self.name!r}: best={self.best!r} names none of its evals "

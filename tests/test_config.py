@@ -190,9 +190,22 @@ def test_clipping_is_of_the_global_norm():
     assert np.sqrt(sum(float((u**2).sum()) for u in update.values())) == pytest.approx(1.0)
 
 
+def test_some_parameters_learn_at_a_share_of_the_rate():
+    fields = dict(optimizer="sgd", lr=1.0, schedule="constant", steps=9)
+    made = optimizer(ConfigDict(fields | dict(lr_scale=(("^backbone/", 0.1), ("bias$", 0.5)))))
+    ones = {name: {"kernel": np.ones(2), "bias": np.ones(2)} for name in ("backbone", "head")}
+    update, _ = made.update(ones, made.init(ones), ones)
+    for name, kernel, bias in (("backbone", 0.1, 0.1), ("head", 1.0, 0.5)):
+        np.testing.assert_allclose(update[name]["kernel"], -kernel, rtol=1e-6)
+        np.testing.assert_allclose(update[name]["bias"], -bias, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "fields, message",
     [
+        (dict(lr_scale=(("^a/",),)), "lr_scale: .* is not a pair"),
+        (dict(lr_scale=(("^a/", -1.0),)), "lr_scale: .* is not a pair"),
+        (dict(lr_scale=(("(", 1.0),)), "lr_scale: .* is not a regular expression"),
         (dict(schedule="cosin"), "did you mean 'cosine'"),
         (dict(optimizer="adamv"), "did you mean 'adam"),
         (dict(lr=0.0), "lr=0.0 must be above 0"),

@@ -207,6 +207,21 @@ def test_a_time_budget_ends_the_stage_for_good(tmp_path):
     assert int(again.step) == int(ended.step)
 
 
+def test_a_stage_ends_when_its_best_metric_no_longer_rises(tmp_path):
+    """With a rate of nothing every evaluation is the first one's equal."""
+    still = Objective(loss=toy.classify, optimizer=optax.sgd(0.0))
+    stage = dataclasses.replace(
+        toy.FINETUNE, init_from=(), steps=100, objectives={"xent": still}, patience=8
+    )
+    writer = toy.Recorder()
+    ended = loop.fit(stage, tmp_path, MESH, writer=writer)
+    assert int(ended.step) == 12  # evaluated after 4, which stays the best, 8 and 12
+    assert any("val/accuracy has not risen for 8 steps" in line for line in writer.said)
+    assert int(loop.fit(stage, tmp_path, MESH).step) == 12
+    longer = dataclasses.replace(stage, patience=12)
+    assert int(loop.fit(longer, tmp_path, MESH).step) == 16
+
+
 def test_all_hooks_are_asked_and_know_the_metrics(tmp_path):
     seen = []
     hooks = [lambda step, *_: step == 2, lambda step, state, metrics: seen.append((step, metrics))]

@@ -15,6 +15,8 @@ from jaxvision.stage import Graft, Objective
         (dict(save_every=0), "save_every=0 >= 1"),
         (dict(ema=1.0), "ema=1.0 is not a decay"),
         (dict(best="test/ap"), "best='test/ap' names none of its evals"),
+        (dict(patience=0), "patience=0 must be >= 1"),
+        (dict(patience=4, best=None), "patience=4 must be >= 1, and best=None name the metric"),
         (
             dict(evals={"val": dataclasses.replace(toy.VAL, every=0)}),
             "eval 'val' is due every 0 steps: eval_every=0 must be >= 1",

@@ -1,0 +1,125 @@
+"""Networks beside what they have to beat, on the same test blocks, with intervals."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxvision.cnn_av1.baseline import BoostedTrees, frequencies
+from jaxvision.cnn_av1.classes import TYPES
+from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
+from jaxvision.cnn_av1.evaluation import type_scores
+from jaxvision.cnn_av1.levels import LEVELS, shrunk
+from jaxvision.cnn_av1.pipeline import MultiTask, Pipeline
+from jaxvision.metrics import classes
+
+BATCH = 512
+DRAWS = 1000
+SHOWN = ("accuracy", "macro_f1", "macro_f1_8", "top3", "calibration_error", "log_loss")
+BOUNDED = ("accuracy", "macro_f1", "top3")  # those that get an interval
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+    """What one system says of the test blocks: probabilities `[n 10]`, decisions `[n]`."""
+
+    types: np.ndarray
+    hard: np.ndarray
+
+
+def run(net: nnx.Module, found: BlockSet) -> dict[str, np.ndarray]:
+    """What a `Pipeline` or a `MultiTask` gives but the members' logits, `[n …]`, by batches."""
+    graph, state = nnx.split(net)
+    levels = isinstance(net, MultiTask)
+    level = LEVELS[found.size]
+
+    def forward(state, blocks, qps, numbers):
+        out = nnx.merge(graph, state)(blocks, qps, numbers)
+        return {key: x for key, x in out.items() if key != "ab"}
+
+    program, parts = jax.jit(forward), []
+    for at in range(0, len(found), BATCH):
+        here = found.take(np.arange(at, min(at + BATCH, len(found))))
+        blocks = shrunk(here.blocks, level.shrink) if levels else here.blocks
+        short = BATCH - len(here)
+        padded = np.pad(blocks, ((0, short), *[(0, 0)] * (blocks.ndim - 1)))
+        qps = np.pad(here.qps.astype(np.int32), (0, short))
+        out = program(state, padded, qps, np.full(BATCH, level.number, np.int32))
+        parts.append({key: np.asarray(x)[: len(here)] for key, x in out.items()})
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def baselines(train: BlockSet, test: BlockSet, *, seed: int) -> dict[str, Answer]:
+    """The most frequent type, and boosted trees on hand features of the same pixels."""
+    frequent = np.tile(frequencies(train.labels), (len(test), 1))
+    trees = BoostedTrees(context=train.context, seed=seed)
+    trees.fit(train.blocks, train.qps, train.labels)
+    boosted = trees.predict(test.blocks, test.qps)
+    return {
+        "most frequent type": Answer(frequent, frequent.argmax(-1)),
+        "boosted trees": Answer(boosted, boosted.argmax(-1)),
+    }
+
+
+def table(answers: Mapping[str, Answer], test: BlockSet, *, seed: int) -> list[dict[str, object]]:
+    """A row for each system, `SHOWN`, and `<name>_low`, `<name>_high` for those of `BOUNDED`.
+
+    Intervals hold 95 % of a bootstrap over sequences, the same draws for all systems: blocks of one
+    sequence are alike (Efron and Tibshirani 1993, chapter 13).
+    """
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(test.sequence == k) for k in np.unique(test.sequence)]
+    draws = [rng.integers(0, len(groups), len(groups)) for _ in range(DRAWS)]
+    rows = []
+    for name, answer in answers.items():
+        _, found = type_scores(answer.types, answer.hard, test.labels)
+        row: dict[str, object] = {"system": name, **{key: found[key] for key in SHOWN}}
+        bounds = _bounds(answer, test.labels, groups, draws)
+        for key, values in bounds.items():
+            row[f"{key}_low"], row[f"{key}_high"] = np.quantile(values, (0.025, 0.975))
+        rows.append(row)
+    return rows
+
+
+def _bounds(answer, labels, groups: Sequence[np.ndarray], draws) -> dict[str, np.ndarray]:
+    """Values of the metrics in each draw, from the groups' own counts."""
+    count = len(TYPES)
+    tables = np.stack([classes.confusion(labels[g], answer.hard[g], count) for g in groups])
+    near = [classes.top_k(answer.types[g], labels[g], 3) * len(g) for g in groups]
+    sizes = np.array([len(g) for g in groups])
+    near_counts = np.array(near)
+    scores = [classes.scores(tables[draw].sum(0)) for draw in draws]
+    return {
+        "accuracy": np.array([score.accuracy for score in scores]),
+        "macro_f1": np.array([score.macro_f1 for score in scores]),
+        "top3": np.array([near_counts[draw].sum() / sizes[draw].sum() for draw in draws]),
+    }
+
+
+def networks(
+    nets: Mapping[str, nnx.Module], test: BlockSet, *, threshold: float, say: Callable[[str], None]
+) -> tuple[dict[str, Answer], dict[str, dict[str, np.ndarray]]]:
+    """The answers of trained nets, and their raw outputs by name.
+
+    A pipeline answers twice: with stage 1's threshold at one half, and at the one chosen on
+    held-out blocks. A multi-task net answers by its flat head, and along the tree.
+    """
+    answers, outputs = {}, {}
+    for name, net in nets.items():
+        say(f"report: {name} on {len(test)} test blocks")
+        out = outputs[name] = run(net, test)
+        if isinstance(net, Pipeline):
+            answers[name] = Answer(out["types"], out["hard"])
+            chosen = np.where(out["binary"] >= threshold, parts_of(out), 0)
+            answers[f"{name}, threshold {threshold:.2f}"] = Answer(out["types"], chosen)
+        else:
+            answers[name] = Answer(out["types"], out["types"].argmax(-1))
+            answers[f"{name}, along the tree"] = Answer(out["assembled"], out["hard"])
+    return answers, outputs
+
+
+def parts_of(out: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The type that the later stages choose for each block, whatever stage 1 says."""
+    return np.where(out["hard"] > 0, out["hard"], out["parts"])

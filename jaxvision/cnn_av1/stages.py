@@ -1,0 +1,235 @@
+"""The stages of CNN-AV1: what each sees, learns by, starts from and is measured by."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+import grain
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from jaxvision import config as configs
+from jaxvision.cnn_av1.classes import TYPES, names, stage_labels
+from jaxvision.cnn_av1.data import MEMBERS, PartitionData, level_batches, stage_batches
+from jaxvision.cnn_av1.evaluation import TYPE_SCALARS, StageReport, TypesReport
+from jaxvision.cnn_av1.levels import LEVELS
+from jaxvision.cnn_av1.loss import LossConfig, multitask_loss, stage_loss, temperature_loss
+from jaxvision.cnn_av1.pipeline import MultiTask, Pipeline
+from jaxvision.cnn_av1.stage_model import STAGES, ModelConfig, StageModel
+from jaxvision.metrics import classes
+from jaxvision.spelling import nearest
+from jaxvision.stage import Eval, Graft, Objective, Stage
+
+KINDS = ("stage", "calibrate", "multitask", "pipeline")
+WITHIN = {"binary": "stage1", "macro": "stage2", "rect": "rect"}  # names of a pipeline's parts
+LAST = 1 << 30  # more steps than there are: an evaluation at the end alone
+
+
+def make_stage(name: str, config: ConfigDict, data: PartitionData, model: ModelConfig) -> Stage:
+    """The stage `name` of a config: of one task, its calibration, of all tasks, or the pipeline."""
+    cfg = config.stages[name]
+    if cfg.kind not in KINDS:
+        raise ValueError(f"stages.{name}.kind {cfg.kind!r}{nearest(cfg.kind, KINDS)}")
+    if cfg.kind in ("stage", "calibrate") and cfg.task not in STAGES:
+        raise ValueError(f"stages.{name}.task {cfg.task!r}{nearest(cfg.task, STAGES)}")
+    loss = configs.from_config(LossConfig, cfg.loss, path=f"stages.{name}.loss.")
+    model = dataclasses.replace(model, adapters=cfg.adapters)
+    if cfg.kind == "multitask":
+        return _multitask(name, config, data, model, loss)
+    if cfg.kind == "pipeline":
+        return _pipeline(name, config, data, model)
+    return _one_task(name, config, data, model, loss)
+
+
+def _one_task(name, config, data, model, loss) -> Stage:
+    cfg, four_way = config.stages[name], data.cfg.four_way
+    if cfg.task == "ab":
+        model = dataclasses.replace(model, centers=True)
+        if not 0 <= cfg.member < MEMBERS:
+            raise ValueError(f"stages.{name}.member={cfg.member} must be from 0 to {MEMBERS - 1}")
+    calibrates = cfg.kind == "calibrate"
+
+    @functools.cache
+    def train():
+        if calibrates:
+            return data.stage_blocks("val", cfg.task)
+        if cfg.task == "ab":
+            return data.member_blocks(cfg.member)
+        return data.stage_blocks("train", cfg.task)
+
+    def blocks(split: str) -> grain.MapDataset:
+        found = train() if split == "train" else data.stage_blocks(split, cfg.task)
+        return stage_batches(
+            found,
+            labels=stage_labels(found.labels, cfg.task, four_way=four_way),
+            batch=cfg.batch if split == "train" else cfg.eval_batch,
+            train=split == "train",
+            balance=cfg.balance,
+            seed=config.seed + cfg.member,
+        )
+
+    def objective(net, batch, rngs):
+        if calibrates:
+            return temperature_loss(cfg.task, four_way=four_way)(net, batch, rngs)
+        labels = stage_labels(train().labels, cfg.task, four_way=four_way)
+        counts = np.bincount(labels, minlength=len(names(cfg.task, four_way=four_way)))
+        return stage_loss(cfg.task, loss, counts=counts, four_way=four_way)(net, batch, rngs)
+
+    def predict(net, batch, rngs):
+        return {"probabilities": nnx.softmax(net(batch["block"], batch["qp"]))}
+
+    report = functools.partial(StageReport, cfg.task, four_way=four_way)
+    return _stage(
+        name,
+        config,
+        model=lambda rngs: StageModel(cfg.task, model, rngs=rngs),
+        data=blocks,
+        loss=objective,
+        scalars=classes.scalar_names(names(cfg.task, four_way=four_way)),
+        evals={"val": (predict, lambda folder: (report(folder),), cfg.eval_every)},
+    )
+
+
+def _multitask(name, config, data, model, loss) -> Stage:
+    cfg = config.stages[name]
+    model = levelled(model)
+
+    def blocks(split: str) -> grain.MapDataset:
+        train = split == "train"
+        sets = tuple(data.level_blocks(split, level) for level in LEVELS.values())
+        batch = cfg.batch if train else cfg.eval_batch
+        return level_batches(sets, batch=batch, train=train, seed=config.seed)
+
+    return _stage(
+        name,
+        config,
+        model=lambda rngs: MultiTask(model, rngs=rngs),
+        data=blocks,
+        loss=multitask_loss(loss, four_way=data.cfg.four_way),
+        scalars=level_scalars(),
+        evals={"val": (answers, lambda folder: _by_level(folder, "val"), cfg.eval_every)}
+        | {"test": (answers, lambda folder: _by_level(folder, "test"), LAST)},
+    )
+
+
+def _pipeline(name, config, data, model) -> Stage:
+    cfg = config.stages[name]
+    model = dataclasses.replace(model, centers=True)
+
+    def blocks(split: str) -> grain.MapDataset:
+        found = data.typed_blocks(split)
+        return stage_batches(
+            found, labels=found.labels, batch=cfg.eval_batch, train=False, balance="none", seed=0
+        )
+
+    def report(split):
+        return lambda folder: (TypesReport(folder, title="pipeline", prefix=f"{split}_"),)
+
+    return _stage(
+        name,
+        config,
+        model=lambda rngs: Pipeline(model, rngs=rngs),
+        data=blocks,
+        loss=None,
+        scalars=TYPE_SCALARS,
+        evals={split: (answers, report(split), LAST) for split in ("val", "test")},
+    )
+
+
+def levelled(model: ModelConfig) -> ModelConfig:
+    """The same net for nodes of all sizes."""
+    resnet = dataclasses.replace(model.backbone.resnet, channels=2)
+    backbone = dataclasses.replace(
+        model.backbone, resnet=resnet, input="levels", levels=len(LEVELS), qp_conditioning=True
+    )
+    return dataclasses.replace(model, backbone=backbone, centers=False)
+
+
+def answers(net: nnx.Module, batch: Mapping, rngs: nnx.Rngs | None = None) -> dict:
+    """What a `Pipeline` or a `MultiTask` says of blocks, without the members' logits."""
+    found = net(batch["block"], batch["qp"], batch["level"])
+    return {key: x for key, x in found.items() if key != "ab"}
+
+
+def level_scalars() -> tuple[str, ...]:
+    """The metrics of a `MultiTask`: those of each size, and `score`, their mean macro-F1."""
+    return ("score", *(f"{size}/{name}" for size in LEVELS for name in TYPE_SCALARS))
+
+
+class LevelReport:
+    """A host metric: `TypesReport` for the rows of each size."""
+
+    def __init__(self, folder: Path, split: str):
+        self._parts = {
+            level.number: (
+                size,
+                TypesReport(folder, title=f"{size} pixels", prefix=f"{split}_{size}_", flat=True),
+            )
+            for size, level in LEVELS.items()
+        }
+
+    def add(self, batch: Mapping, predictions: Mapping) -> None:
+        levels = np.asarray(batch["level"])
+        for number, (_, report) in self._parts.items():
+            mask = np.asarray(batch["mask"], bool) & (levels == number)
+            if mask.any():
+                report.add({**batch, "mask": mask}, predictions)
+
+    def result(self) -> Mapping[str, float]:
+        found, scores = {}, []
+        for size, report in self._parts.values():
+            part = report.result()
+            scores.append(part["macro_f1"])
+            found |= {f"{size}/{name}": value for name, value in part.items()}
+        return {"score": float(np.mean(scores))} | found
+
+
+def _by_level(folder: Path, split: str) -> tuple[LevelReport]:
+    return (LevelReport(folder, split),)
+
+
+def _stage(name, config, *, model, data, loss, scalars, evals) -> Stage:
+    cfg = config.stages[name]
+    known = [f"val/{scalar}" for scalar in scalars]
+    if cfg.best and cfg.best not in known:
+        raise ValueError(f"stages.{name}.best: no metric {cfg.best!r}{nearest(cfg.best, known)}")
+    objectives = {}
+    if cfg.steps:
+        optimizer = configs.optimizer(cfg)
+        objectives[name] = Objective(loss=loss, optimizer=optimizer, params=cfg.train)
+    return Stage(
+        name=name,
+        model=model,
+        data=data,
+        objectives=objectives,
+        steps=cfg.steps,
+        init_from=tuple(_graft(name, source, config) for source in cfg.init_from),
+        evals={
+            split: Eval(split=split, predict=predict, host=host, every=every)
+            for split, (predict, host, every) in evals.items()
+        },
+        ema=cfg.ema or None,
+        save_every=cfg.save_every,
+        best=cfg.best or None,
+        patience=cfg.patience or None,
+        seed=config.seed + cfg.member,
+    )
+
+
+def _graft(name: str, source: str, config: ConfigDict) -> Graft:
+    """Into a pipeline a stage goes as a part; between tasks, the backbone goes without the head."""
+    there = config.stages.get(source.rstrip("/").rpartition("/")[2])
+    here = config.stages[name]
+    if there is None:
+        return Graft(source=source)
+    if here.kind == "pipeline":
+        part = WITHIN.get(there.task, f"ab{there.member}")
+        return Graft(source=source, rename=(("^", f"{part}/"),))
+    if there.task != here.task:
+        return Graft(source=source, rename=(("^head/", f"{there.task}_head/"),))
+    return Graft(source=source)
+
+
+__all__ = ["TYPES", "LevelReport", "answers", "level_scalars", "levelled", "make_stage"]
