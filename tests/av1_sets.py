@@ -26,13 +26,15 @@ def raw_folder(folder: Path, *, size: int = 16, sequences=None) -> Path:
     return folder
 
 
-def video(path: Path, *, width=72, height=40, depth=10, frames=3, seed=0) -> list[y4m.Planes]:
-    """Writes a `.y4m` of noise, and returns its frames."""
+def video(
+    path: Path, *, width=72, height=40, depth=10, frames=3, seed=0, content=None
+) -> list[y4m.Planes]:
+    """Writes a `.y4m` of noise, or of `content`, and returns its frames."""
     rng = np.random.default_rng(seed)
     kind = "420jpeg" if depth == 8 else "420p10"
     header = y4m.parsed(f"YUV4MPEG2 W{width} H{height} F30:1 C{kind}\n".encode(), depths=(8, 10))
     dtype = np.uint8 if depth == 8 else np.uint16
-    made = [
+    made = content or [
         tuple(rng.integers(0, 1 << depth, shape).astype(dtype) for shape in header.shapes)
         for _ in range(frames)
     ]

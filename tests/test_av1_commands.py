@@ -65,11 +65,8 @@ def test_the_sum_of_nodes_is_that_of_the_frame(labelled):
     rows = read_rows(labelled / "tables" / "camera" / "30_0000.csv")
     split = {(r.size, r.mi_row, r.mi_col) for r in rows if r.partition == 3}
     for row in (r for r in rows if r.size == 64):
-        within = [
-            r
-            for r in rows
-            if r.mi_row // 16 == row.mi_row // 16 and r.mi_col // 16 == row.mi_col // 16
-        ]
+        place = row.mi_row // 16, row.mi_col // 16
+        within = [r for r in rows if (r.mi_row // 16, r.mi_col // 16) == place]
         leaves = [r for r in within if r.partition != 3 or r.size == 8]
         assert sum(r.size**2 for r in leaves) == 64**2
     for size, row, col in split - {s for s in split if s[0] == 8}:
@@ -117,12 +114,10 @@ def test_work_that_was_broken_off_goes_on(labelled, tmp_path, monkeypatch, capsy
     assert "run it again to go on" in capsys.readouterr().err
     assert not list(root.rglob("*.part")) and not (root / "manifest.json").exists()
     assert len(list((root / "records").rglob("*.json"))) == 1
-    monkeypatch.setattr(
-        tables, "label_unit", lambda *a, **k: made.append(a[1].name) or own(*a, **k)
-    )
-    made.clear()
+    again = []
+    monkeypatch.setattr(tables, "label_unit", lambda *a, **k: again.append(a) or own(*a, **k))
     assert run(*words) == 0
-    assert len(made) == 5 and "1 of 6 units were finished before" in capsys.readouterr().out
+    assert len(again) == 5 and "1 of 6 units were finished before" in capsys.readouterr().out
     assert (root / "manifest.json").read_bytes() == (labelled / "manifest.json").read_bytes()
 
 
@@ -146,10 +141,8 @@ def stream(tmp_path_factory):
 
 def test_any_stream_is_labelled_on_its_decoded_pixels(stream, tmp_path):
     root = tmp_path / "set"
-    assert (
-        run("label", stream, "photo:camera", "--out", root, "--cq=40", *OPTIONS[:1], OPTIONS[2])
-        == 0
-    )
+    options = ["--cq=40", "--cpu-used=6", "--size=80x64"]
+    assert run("label", stream, "photo:camera", "--out", root, *options) == 0
     about = json.loads((root / "manifest.json").read_text())["sequences"]["my"]
     assert about["labels"] == "of an AV1 stream; the pixels are the decoded ones"
     assert about["encoder"] is None and about["frames"] == {"stream": 3}
@@ -161,14 +154,20 @@ def test_any_stream_is_labelled_on_its_decoded_pixels(stream, tmp_path):
     sizes = []
     for name in ("all", "key"):
         sides = [BlockSet.load(tmp_path / name / "block_16" / f"{s}.npz") for s in ("train", "val")]
-        sizes.append(
-            sum((s.sequence == s.names.index("my")).sum() for s in sides if "my" in s.names)
-        )
+        own = [s for s in sides if "my" in s.names]
+        sizes.append(sum((s.sequence == s.names.index("my")).sum() for s in own))
     assert sizes == [len(rows), sum(row.is_key for row in rows)]
 
 
+def photographed(path, *, photograph="brick", width=72, height=40):
+    """Writes one frame of 8 bits that is worth partitioning."""
+    planes = photo_clip(photograph, width=width, height=height, frames=1)[0]
+    frames = [tuple((plane >> 2).astype(np.uint8) for plane in planes)]
+    return av1_sets.video(path, width=width, height=height, depth=8, content=frames)
+
+
 def test_odd_sizes_are_labelled(tmp_path):
-    frames = av1_sets.video(tmp_path / "odd.y4m", width=83, height=69, depth=8, frames=1)
+    frames = photographed(tmp_path / "odd.y4m", width=83, height=69)
     words = ["label", tmp_path / "odd.y4m", "--out", tmp_path / "set", "--cq=10", "--cpu-used=6"]
     assert run(*words, "--sizes=8,16") == 0
     rows = read_rows(tmp_path / "set" / "index" / "odd_8.csv")
@@ -182,8 +181,8 @@ def test_odd_sizes_are_labelled(tmp_path):
 
 def test_eight_bits_are_shifted_when_prepared(tmp_path):
     made = {
-        n: av1_sets.video(tmp_path / f"{n}.y4m", depth=8, frames=1, seed=i)
-        for i, n in enumerate("ab")
+        name: photographed(tmp_path / f"{name}.y4m", photograph=photograph)
+        for name, photograph in (("a", "brick"), ("b", "coins"))
     }
     clips = [tmp_path / "a.y4m", tmp_path / "b.y4m"]
     assert run("label", *clips, "--out", tmp_path / "set", "--cq=10", "--cpu-used=6") == 0

@@ -96,3 +96,57 @@ def test_frames_of_another_size_are_not_written():
         y4m.write(io.BytesIO(), head, [planes(header("W8 H5"))])
     with pytest.raises(ValueError, match="a frame of"):
         y4m.from_rgb(np.zeros((4, 4, 3), np.uint8), head)
+
+
+def deep(words="W7 H5 F25:1 C420p10 XYSCSS=420P10"):
+    return y4m.parsed(b"YUV4MPEG2 " + words.encode() + b"\n", depths=(8, 10))
+
+
+def test_ten_bits_are_read_as_written(tmp_path):
+    head = deep()
+    assert (head.depth, head.chroma, header().depth) == (10, "420", 8)
+    rng = np.random.default_rng(0)
+    frames = [tuple(rng.integers(0, 1024, s, dtype=np.uint16) for s in head.shapes)] * 2
+    path = tmp_path / "a.y4m"
+    with path.open("wb") as file:
+        y4m.write(file, head, frames)
+    assert path.read_bytes().endswith(frames[0][2].astype("<u2").tobytes())
+    reader = y4m.Reader(path, depths=(8, 10))
+    again = list(reader)
+    assert reader.header == head and len(again) == 2
+    for x, y in zip(frames[1], again[1], strict=True):
+        np.testing.assert_array_equal(x, y)
+        assert y.dtype == np.uint16
+    with pytest.raises(ValueError, match="chroma '420p10' is none of 420, .*, 8 bits"):
+        y4m.Reader(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="a.y4m: frame 1 is cut off"):
+        list(reader)
+    path.write_bytes(head.line + b"\nFRAME\n" + b"\xff\xff" * 59)
+    with pytest.raises(ValueError, match="a.y4m: frame 0 holds 65535, which 10 bits do not"):
+        list(reader)
+
+
+def test_ten_bits_are_colours_of_a_quarter_step():
+    image = np.random.default_rng(0).integers(0, 256, (1, 1, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    for full in ("", " XCOLORRANGE=FULL"):
+        head = deep("W8 H8 C420p10" + full)
+        planes = y4m.from_rgb(image, head)
+        assert planes[0].dtype == np.uint16
+        near = y4m.from_rgb(image, deep("W8 H8 C420" + full))
+        for x, y in zip(planes, near, strict=True):
+            assert abs(x / 4 - y).max() <= 0.625  # half a step of each
+        assert abs(y4m.to_rgb(planes, head).astype(int) - image).max() <= 1
+    luma = y4m.psnr(planes, tuple(plane + 1 for plane in planes), depth=10)[0]
+    assert luma == pytest.approx(20 * np.log10(1023))
+
+
+def test_planes_of_another_depth_are_not_written():
+    wide = tuple(np.zeros(s, np.uint16) for s in header().shapes)
+    for head, planes, message in (
+        (header(), wide, "frame 0 is uint16; 8 bits are uint8"),
+        (deep(), tuple(p.astype(np.uint8) for p in wide), "is uint8; 10 bits are uint16"),
+        (deep(), tuple(p + 1024 for p in wide), "frame 0 holds 1024, which 10 bits do not"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            y4m.write(io.BytesIO(), head, [planes])

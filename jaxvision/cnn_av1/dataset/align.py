@@ -45,7 +45,7 @@ def align(
     if not names:
         raise ValueError(f"{root} holds no blocks: run `blocks` and `merge` first")
     (root / NAME).unlink(missing_ok=True)  # void from now on
-    progress = Progress(len(names), "files", say=say)
+    progress = Progress(len(names), "files", say=say, pause=2)
     for sequence, size in names:
         name = f"{sequence}_{size}"
         joined = records.finished(root, step3.STEP, name)

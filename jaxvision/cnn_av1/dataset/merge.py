@@ -35,7 +35,7 @@ def merge(root: Path, *, say: Callable[[str], None] = print) -> None:
     names = sizes_of(root)
     if not names:
         raise ValueError(f"{root} holds no blocks: run `blocks` first")
-    progress = Progress(len(names), "files", say=say)
+    progress = Progress(len(names), "files", say=say, pause=2)
     for sequence, size in names:
         name = f"{sequence}_{size}"
         blocks = records.finished(root, step2.STEP, name)

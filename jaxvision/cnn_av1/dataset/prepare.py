@@ -142,8 +142,8 @@ def _side(root: Path, manifest, size: int, sources: list[str], key_frames: bool)
         found = blocks, np.fromfile(labels, np.uint8), np.fromfile(qps, np.uint8)
         arrays.append([*(x[kept] for x in found), np.full(kept.sum(), len(names), np.int32)])
         names.append(name)
-    if not arrays:
-        raise ValueError(f"{root}: {', '.join(sources)} have no blocks of {size}")
+    if not sum(len(parts[0]) for parts in arrays):
+        raise ValueError(f"{root}: {', '.join(sources)}: no block of {size}; label more, or others")
     joined = [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
     return BlockSet(*joined, tuple(names), size, manifest["contexts"][str(size)])
 

@@ -8,10 +8,13 @@ EVERY = 10.0  # seconds
 
 
 class Progress:
-    """Counts units of `total`; those found finished do not count in the rate."""
+    """Counts units of `total`; those found finished do not count in the rate.
 
-    def __init__(self, total: int, what: str, *, say: Callable[[str], None]):
-        self._total, self._what, self._say = total, what, say
+    Where units are short, lines are at least `pause` seconds apart, but for the last one.
+    """
+
+    def __init__(self, total: int, what: str, *, say: Callable[[str], None], pause: float = 0):
+        self._total, self._what, self._say, self._pause = total, what, say, pause
         self._done = self._made = 0
         self._begun = self._said = time.monotonic()
 
@@ -21,8 +24,11 @@ class Progress:
     def made(self, text: str) -> None:
         self._done += 1
         self._made += 1
-        self._said = time.monotonic()
-        took, told = self._said - self._begun, f"{text}  {self._done}/{self._total} {self._what}"
+        now = time.monotonic()
+        if now - self._said < self._pause and self._done < self._total:
+            return
+        self._said, took = now, now - self._begun
+        told = f"{text}  {self._done}/{self._total} {self._what}"
         if took >= 1:  # a rate before that says nothing
             rate = self._made / took
             left = datetime.timedelta(seconds=round((self._total - self._done) / rate))

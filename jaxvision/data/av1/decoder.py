@@ -144,7 +144,7 @@ class Decoder:
         """Copies what is shown; AomError if the last frame is not, or is not whole."""
         iterator = ctypes.c_void_p()
         while found := self._lib.aom_codec_get_frame(self._context, ctypes.byref(iterator)):
-            self._pictures.append(_copied(found.contents, self.sequence.depth))
+            self._pictures.append(_copied(found.contents, self.sequence))
         if frames and frames[-1].shown and not self._pictures:
             raise AomError("a frame is not shown: the data are truncated")
         corrupted = ctypes.c_int()
@@ -188,9 +188,9 @@ def labelled_frames(library: Library, packets: Iterable[Packet]) -> Iterator[Lab
             try:
                 for data in obu.frames_of(packet.data):
                     decoder.decode(data)
-                    if any(u.kind in obu.FRAMES for u in obu.units(data)):
-                        if not decoder.frame.existing:
-                            yield _labelled(decoder, number)
+                    begun = any(unit.kind in obu.FRAMES for unit in obu.units(data))
+                    if begun and not decoder.frame.existing:
+                        yield _labelled(decoder, number)
             except ValueError as error:
                 raise AomError(f"temporal unit {number}: {error}") from error
 
@@ -210,10 +210,14 @@ def _labelled(decoder: Decoder, number: int) -> LabelledFrame:
     )
 
 
-def _copied(image: structs.Image, depth: int) -> Planes:
-    if image.format & ~structs.WIDE != structs.I420 or image.monochrome:
-        raise AomError(f"libaom gives pictures of format {image.format:#x}, not 4:2:0")
-    dtype = np.uint16 if depth > 8 else np.uint8
+def _copied(image: structs.Image, sequence: obu.Sequence) -> Planes:
+    fits = 0 < image.width <= sequence.width and 0 < image.height <= sequence.height
+    if image.format & ~structs.WIDE != structs.I420 or image.monochrome or not fits:
+        raise AomError(
+            f"libaom gives a picture of {image.width}×{image.height}, format {image.format:#x},"
+            f" for 4:2:0 of {sequence.width}×{sequence.height}"
+        )
+    dtype = np.uint16 if sequence.depth > 8 else np.uint8
     return tuple(view.astype(dtype) for view in image.views())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from jaxvision.data.av1 import structs
+from jaxvision.data.av1 import configuration, structs
 from jaxvision.data.av1.structs import AomError, Library, Packet, Planes
 
 DTYPES = {8: np.uint8, 10: np.uint16}
@@ -20,7 +20,6 @@ CONFIGURED = {
     "kf-max-dist": "greatest_key_distance",
 }
 USAGES = (0, 1, 2)  # good quality, real time, all intra
-ABI_VERSIONS = range(20, 60)  # it is 29 in 3.6, and rises with releases
 
 
 class Encoder:
@@ -60,7 +59,7 @@ class Encoder:
             raise ValueError(f"threads={threads} must be from 1 to 64")
         self.library, self.width, self.height, self.depth = library, width, height, depth
         self._lib, self._count, self._ended = library.lib, 0, False
-        config = _config(library, usage)
+        config = configuration.defaults(library, usage)
         config.threads, config.width, config.height = threads, width, height
         config.depth = config.input_depth = depth
         config.lag, config.rate_control = 0, structs.CONSTANT_QUALITY
@@ -69,7 +68,9 @@ class Encoder:
         for name, field in CONFIGURED.items():
             if name in options:
                 setattr(config, field, _distance(name, options[name], key_frames_only))
-        self._context = _started(library, config, structs.HIGH_DEPTH if depth > 8 else 0)
+        self._context = configuration.started(
+            library, config, structs.HIGH_DEPTH if depth > 8 else 0
+        )
         self._close = weakref.finalize(self, self._lib.aom_codec_destroy, self._context)
         for name, value in options.items():
             if name not in CONFIGURED:
@@ -79,7 +80,10 @@ class Encoder:
         if not self._image:
             raise MemoryError(f"no memory for a frame of {width}×{height}")
         self._free = weakref.finalize(self, self._lib.aom_img_free, self._image)
-        self._image.contents.depth = depth
+        image = self._image.contents
+        if (image.format, image.width, image.height) != (form, width, height):
+            raise AomError(f"the layout of images of libaom {library.version} changed")
+        image.depth = depth
 
     def __enter__(self) -> "Encoder":
         return self
@@ -187,47 +191,8 @@ def checked(planes: Planes, width: int, height: int, depth: int) -> Planes:
 
 
 def _distance(name: str, value: str | int, key_frames_only: bool) -> int:
-    if not str(value).isdecimal():
+    if not str(value).isdecimal() or len(str(value)) > 9:
         raise ValueError(f"option {name}={value} is no number of frames")
     if key_frames_only and name != "lag-in-frames" and int(value):
         raise ValueError(f"option {name}={value} is against key_frames_only")
     return int(value)
-
-
-def _config(library: Library, usage: int) -> structs.EncoderConfig:
-    """libaom's own defaults, which also show whether the structure is the known one."""
-    config = structs.EncoderConfig()
-    code = library.lib.aom_codec_enc_config_default(
-        library.lib.aom_codec_av1_cx(), ctypes.byref(config), usage
-    )
-    if code != structs.OK:
-        raise AomError(f"libaom {library.version} has no defaults of usage={usage} ({code})")
-    known = {
-        "usage": (usage, config.usage),
-        "depths": ((8, 8), (config.depth, config.input_depth)),
-        "time base": ([1, 30], list(config.time_base)),
-        "quantizers": ((0, 63), (config.least_quantizer, config.greatest_quantizer)),
-        "statistics": ([0] * 4, list(config.statistics)),
-        "key frames": ((1, 0), (config.key_frames, config.least_key_distance)),
-    }
-    for what, (wanted, found) in known.items():
-        if wanted != found:
-            raise AomError(
-                f"the layout of libaom {library.version} changed: its default {what} read as"
-                f" {found}, not {wanted}; use another version (3.6 to 3.14 are known)"
-            )
-    return config
-
-
-def _started(library: Library, config: structs.EncoderConfig, flags: int) -> ctypes.Array:
-    context = ctypes.create_string_buffer(structs.CONTEXT)
-    interface = library.lib.aom_codec_av1_cx()
-    for version in ABI_VERSIONS:
-        code = library.lib.aom_codec_enc_init_ver(
-            context, interface, ctypes.byref(config), flags, version
-        )
-        if code == structs.OK:
-            return context
-        if code != structs.ABI_MISMATCH:
-            raise library.error(context, code, "the encoder does not start")
-    raise AomError(f"libaom {library.version} has an unknown version of its encoder's interface")

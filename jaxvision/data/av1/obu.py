@@ -58,11 +58,13 @@ def units(data: bytes) -> Iterator[Unit]:
             raise ValueError(f"byte {at}: {head:#04x} begins no unit of AV1")
         kind, extended, sized = head >> 3 & 15, head >> 2 & 1, head >> 1 & 1
         at += 1 + extended
-        layers = data[begin + 1] if extended and begin + 1 < len(data) else 0
+        if at > len(data):
+            raise ValueError(f"byte {begin}: the header of a unit is cut off")
+        layers = data[begin + 1] if extended else 0
         size = len(data) - at
         if sized:
             size, at = _leb128(data, at)
-        if size < 0 or at + size > len(data):
+        if at + size > len(data):
             raise ValueError(f"byte {begin}: a unit of {size} bytes is cut off at {len(data)}")
         yield Unit(kind, begin, at, at + size, layers >> 5, layers >> 3 & 3)
         at += size

@@ -166,7 +166,7 @@ def preorder(sizes: np.ndarray, *, superblock: int = 64) -> bytes:
 
 def from_preorder(data: bytes, rows: int, cols: int, *, superblock: int = 64) -> list[Node]:
     """The nodes of which `preorder` gave the types; ValueError if they are of no such tree."""
-    _checked((rows, cols), superblock)
+    rows, cols = _checked((rows, cols), superblock)
     types = enumerate(data)
 
     def told(row: int, col: int, size: int) -> int:
@@ -214,4 +214,4 @@ def _checked(shape: tuple[int, ...], superblock: int) -> tuple[int, int]:
         raise ValueError(f"superblock={superblock} must be 64 or 128 pixels")
     if len(shape) != 2 or shape[0] % 2 or shape[1] % 2 or not min(shape):
         raise ValueError(f"a map of {shape} is not of even rows and columns")
-    return shape
+    return int(shape[0]), int(shape[1])
