@@ -35,8 +35,10 @@ from jaxvision.cnn_av1.steering.comparison import (
     trades,
 )
 from jaxvision.cnn_av1.steering.library import open_steered
+from jaxvision.cnn_av1.steering.quantizers import base_qindex
 from jaxvision.cnn_av1.steering.second_decoder import second_decoder, verify
 from jaxvision.cnn_av1.steering.trade_figure import trade_figure
+from jaxvision.data.av1.partitions import NODE_SIZES
 from jaxvision.data.y4m import Planes
 from jaxvision.written import whole_file
 
@@ -89,6 +91,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.model is not None:
         predict = load_predictor(options.model)
         contestants += model_sets(options.levels or ["16", "64,32,16,8"], options.taus, options.set)
+    if predict is not None:  # a first call compiles, which is no encoder's time
+        for frames, _ in clips.values():
+            for level in NODE_SIZES:
+                predict(frames[0], base_qindex(qualities[0]), level)
     rows = compare(
         steered,
         clips,
