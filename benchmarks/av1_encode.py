@@ -84,9 +84,14 @@ def _run(options: argparse.Namespace) -> None:
     qualities = _numbers(options.cq, int, "--cq")
     if options.frames < 1:
         raise ValueError(f"--frames={options.frames} must be at least 1")
-    clips = {name: clip(name, options.frames) for name in options.clips}
+    clips = {}
+    for text in options.clips:
+        name = text if text.startswith(PHOTO) else Path(text).stem
+        if name in clips:
+            raise ValueError(f"two clips are named {name!r}: rename one")
+        clips[name] = clip(text, options.frames)
     steered = open_steered()
-    name, decode = second_decoder(steered.library)
+    second, decode = second_decoder(steered.library)
     predict, contestants = None, [*presets(), *oracles()]
     if options.model is not None:
         predict = load_predictor(options.model)
@@ -102,7 +107,7 @@ def _run(options: argparse.Namespace) -> None:
         predict=predict,
         qualities=qualities,
         repeats=options.repeats,
-        verify=lambda report, size, depth: verify(report, decode, name, size=size, depth=depth),
+        verify=lambda report, size, depth: verify(report, decode, second, size=size, depth=depth),
         echo=functools.partial(print, flush=True),
     )
     found = trades(rows)
@@ -112,9 +117,9 @@ def _run(options: argparse.Namespace) -> None:
     about = {
         "hardware": hardware(jax.devices()[0]),
         "libaom": steered.library.version,
-        "second_decoder": name,
+        "second_decoder": second,
         "streams_verified": len(rows),
-        "model": str(options.model) if options.model else None,
+        "model": options.model.name if options.model else None,
         "clips": list(clips),
         "frames": options.frames,
         "cq_levels": qualities,
@@ -127,7 +132,7 @@ def _run(options: argparse.Namespace) -> None:
         with part.open("wb") as file:
             trade_figure(file, found, title=f"{len(clips)} clips, libaom {steered.library.version}")
     _print(found)
-    print(f"{len(rows)} streams, all shown alike by {name}")
+    print(f"{len(rows)} streams, all shown alike by {second}")
 
 
 def clip(text: str, frames: int) -> tuple[Sequence[Planes], int]:
