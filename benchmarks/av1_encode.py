@@ -35,8 +35,10 @@ from jaxvision.cnn_av1.steering.comparison import (
     trades,
 )
 from jaxvision.cnn_av1.steering.library import open_steered
+from jaxvision.cnn_av1.steering.quantizers import base_qindex
 from jaxvision.cnn_av1.steering.second_decoder import second_decoder, verify
 from jaxvision.cnn_av1.steering.trade_figure import trade_figure
+from jaxvision.data.av1.partitions import NODE_SIZES
 from jaxvision.data.y4m import Planes
 from jaxvision.written import whole_file
 
@@ -82,13 +84,22 @@ def _run(options: argparse.Namespace) -> None:
     qualities = _numbers(options.cq, int, "--cq")
     if options.frames < 1:
         raise ValueError(f"--frames={options.frames} must be at least 1")
-    clips = {name: clip(name, options.frames) for name in options.clips}
+    clips = {}
+    for text in options.clips:
+        name = text if text.startswith(PHOTO) else Path(text).stem
+        if name in clips:
+            raise ValueError(f"two clips are named {name!r}: rename one")
+        clips[name] = clip(text, options.frames)
     steered = open_steered()
-    name, decode = second_decoder(steered.library)
+    second, decode = second_decoder(steered.library)
     predict, contestants = None, [*presets(), *oracles()]
     if options.model is not None:
         predict = load_predictor(options.model)
         contestants += model_sets(options.levels or ["16", "64,32,16,8"], options.taus, options.set)
+    if predict is not None:  # a first call compiles, which is no encoder's time
+        for frames, _ in clips.values():
+            for level in NODE_SIZES:
+                predict(frames[0], base_qindex(qualities[0]), level)
     rows = compare(
         steered,
         clips,
@@ -96,7 +107,7 @@ def _run(options: argparse.Namespace) -> None:
         predict=predict,
         qualities=qualities,
         repeats=options.repeats,
-        verify=lambda report, size, depth: verify(report, decode, name, size=size, depth=depth),
+        verify=lambda report, size, depth: verify(report, decode, second, size=size, depth=depth),
         echo=functools.partial(print, flush=True),
     )
     found = trades(rows)
@@ -106,9 +117,9 @@ def _run(options: argparse.Namespace) -> None:
     about = {
         "hardware": hardware(jax.devices()[0]),
         "libaom": steered.library.version,
-        "second_decoder": name,
+        "second_decoder": second,
         "streams_verified": len(rows),
-        "model": str(options.model) if options.model else None,
+        "model": options.model.name if options.model else None,
         "clips": list(clips),
         "frames": options.frames,
         "cq_levels": qualities,
@@ -121,7 +132,7 @@ def _run(options: argparse.Namespace) -> None:
         with part.open("wb") as file:
             trade_figure(file, found, title=f"{len(clips)} clips, libaom {steered.library.version}")
     _print(found)
-    print(f"{len(rows)} streams, all shown alike by {name}")
+    print(f"{len(rows)} streams, all shown alike by {second}")
 
 
 def clip(text: str, frames: int) -> tuple[Sequence[Planes], int]:

@@ -20,7 +20,7 @@ from jaxvision.data.av1.decoder import Decoder
 from jaxvision.data.av1.encoder import LABEL_OPTIONS, encode_clip
 from jaxvision.data.av1.ivf import read_ivf
 from jaxvision.data.av1.library import open_library, places
-from jaxvision.data.av1.partitions import NODE_SIZES, SPLIT
+from jaxvision.data.av1.partitions import HORZ_4, NODE_SIZES, SPLIT, VERT_4
 
 HEIGHT, WIDTH, DEPTH = replay.HEIGHT, replay.WIDTH, replay.DEPTH
 FRAME = replay.made_frames()[0]
@@ -90,6 +90,17 @@ def test_any_masks_are_obeyed_and_other_decoders_agree(steered, kind, cq):
     with pytest.raises(ValueError, match="1 pictures, not 2"):
         twice = types.SimpleNamespace(packets=report.packets, digests=2 * report.digests)
         verify(twice, decode, name, size=(WIDTH, HEIGHT), depth=DEPTH)
+
+
+@pytest.mark.parametrize("kind", [HORZ_4, VERT_4])
+def test_one_four_way_type_is_left_out_and_no_more_searched(steered, first, kind):
+    """With all basic types allowed, libaom's own judgement of the other one holds."""
+    table = masks.full(HEIGHT, WIDTH)
+    table[:3] &= ~np.uint16(1 << kind)
+    assert any(node.partition == kind and node.whole for node in first[0].trees[0])
+    found = forced(steered, table)
+    assert not any(node.partition == kind and node.whole for node in found.trees[0])
+    assert found.searched <= first[0].searched
 
 
 def test_a_type_is_found_beside_any_other(steered, first):

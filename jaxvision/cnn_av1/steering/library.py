@@ -69,9 +69,10 @@ class CostLog:
 class Steered:
     """libaom with the shim. The shim is one for the whole process, as the loaded library is.
 
-    Masks hold until they are set anew, for every encoder of this library. They are true of frames
-    that are coded at once: `lag-in-frames` 0. They narrow what libaom would search by itself. Of
-    nodes at the frame's edge, and where libaom finds nothing else, they are not regarded.
+    Masks hold until they are set anew, for every encoder of this library. They are for key frames
+    that are coded at once (`lag-in-frames` 0), at `cpu-used` 0 to 3. They narrow what libaom would
+    search by itself. Of nodes at the frame's edge, and where libaom finds nothing that can be coded
+    at all, they are not regarded.
     """
 
     def __init__(self, library: Library):

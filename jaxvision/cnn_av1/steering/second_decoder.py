@@ -27,7 +27,8 @@ def second_decoder(first: Library) -> tuple[str, Decode]:
     program = shutil.which("dav1d")
     if program is not None:
         done = subprocess.run([program, "--version"], capture_output=True, text=True)
-        return f"dav1d {done.stdout.strip()}", functools.partial(_by_program, program)
+        version = (done.stdout + done.stderr).strip()  # some write it there
+        return f"dav1d {version}", functools.partial(_by_program, program)
     for place in places():
         try:
             library = open_library(place)

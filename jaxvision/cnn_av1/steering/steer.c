@@ -6,9 +6,10 @@
  *   av1_restore_context                    after every type that was tried: costs are read here
  *   av1_prune_ab_partitions                between the basic types and the AB types
  *   av1_ml_prune_4_partition               between those and the four-way types
- *   av1_rd_pick_intra_mode_sb              for every block whose intra modes are searched: counted
+ *   av1_rd_pick_intra_mode_sb              for every block of a key frame: counted, or refused
  * Positions count 4 pixels. Several threads may search at once.
  */
+#include <limits.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,6 +37,7 @@ static _Thread_local struct Node path[DEEPEST];
 static _Thread_local int depth;
 static _Thread_local double per_rate;            /* what a unit of rate adds to a cost */
 #define COUNT(counter, n) __atomic_fetch_add(&(counter), (n), __ATOMIC_RELAXED)
+
 void jaxvision_masks(const uint16_t *to, int rows, int cols) { table = to, rows8 = rows, cols8 = cols; }
 void jaxvision_log(struct Record *to, int64_t most) { records = to, capacity = most, logged = 0; }
 void jaxvision_frame(int number) { frame = number; }
@@ -44,19 +46,6 @@ void jaxvision_counters(int64_t *to) {
   const int64_t all[] = { nodes, narrowed, insane, pixels, logged, sizeof(struct State),
                           offsetof(struct State, terminate), sizeof(struct Record) };
   memcpy(to, all, sizeof all);
-}
-
-/* Whether these numbers can be a node's: another layout of `struct State` would show. */
-static bool sane(const struct State *s) {
-  const int flags = s->at_least_8 | s->has_rows | s->has_cols | s->terminate | s->none_allowed |
-                    s->rect_allowed[0] | s->rect_allowed[1] | s->do_rect | s->do_split |
-                    s->prune_rect[0] | s->prune_rect[1] | s->subsampled_x | s->subsampled_y;
-  int level = 0;                                 /* libaom numbers the squares 0, 3, 6, 9, 12, 15 */
-  while (level < DEEPEST && 4 << level != s->width) level++;
-  return level < DEEPEST && s->block == 3 * level && s->half == s->width / 8 && !(flags & ~1) &&
-         s->at_least_8 == (s->width >= 8) && s->row >= 0 && s->col >= 0 && !s->found &&
-         !((s->row | s->col) & (s->width / 4 - 1)) && s->row_middle == s->row + s->half &&
-         s->col_middle == s->col + s->half;
 }
 
 /* At the frame's edge types are forced, and 4:2:2 has not every shape: those are left alone. */
@@ -86,6 +75,7 @@ static void narrow(struct State *s, int mask) {
 
 static double known(int64_t c) { return !c ? NAN : c == INT64_MAX ? INFINITY : c; }
 static double both(const int64_t *c) { return c[0] && !c[1] ? INFINITY : known(c[0]) + known(c[1]); }
+
 /* Reads the costs found so far of the node at the end of the path. */
 static void read_costs(struct Node *n) {
   const struct State *s = n->state;
@@ -156,19 +146,14 @@ void __wrap_av1_prune_ab_partitions(void *encoder, void *block, const uint8_t *t
   if (!n || n->state != s || n->mask == EVERY) return;
   for (int i = 0; i < 4; i++)
     ab[i] = n->mask >> (HORZ_A + i) & 1 && (judged(n) ? ab[i] : may && s->rect_allowed[i / 2]);
-  const int four = n->mask & FOUR_WAY;           /* of one alone libaom does not judge: see below */
-  if (judged(n) && four && four != FOUR_WAY && s->rect_allowed[0] && s->rect_allowed[1]) return;
-  s->rect_allowed[0] &= four >> HORZ_4 & 1, s->rect_allowed[1] &= four >> VERT_4 & 1;
 }
 
 void __real_av1_ml_prune_4_partition(void *, void *, int, int64_t, struct State *, int *, unsigned);
 void __wrap_av1_ml_prune_4_partition(void *encoder, void *block, int type, int64_t best,
                                      struct State *s, int *four, unsigned variance) {
   const struct Node *n = at(s->row, s->col, s->width);
-  const int mask = n && n->state == s ? n->mask : EVERY, horz = four[0], vert = four[1];
-  __real_av1_ml_prune_4_partition(encoder, block, type, best, s, four, variance);
-  if (n && !judged(n)) four[0] = horz, four[1] = vert;
-  four[0] &= mask >> HORZ_4 & 1, four[1] &= mask >> VERT_4 & 1;
+  if (!n || n->state != s || judged(n))
+    __real_av1_ml_prune_4_partition(encoder, block, type, best, s, four, variance);
 }
 
 void __real_av1_restore_context(void *, void *, int, int, uint8_t, int);
@@ -191,11 +176,22 @@ bool __wrap_av1_rd_pick_partition(void *encoder, void *thread, void *tile, void 
   return found;
 }
 
-void __real_av1_rd_pick_intra_mode_sb(void *, void *, void *, uint8_t, void *, int64_t);
-void __wrap_av1_rd_pick_intra_mode_sb(void *encoder, void *block, void *cost, uint8_t size,
+/* Which four-way types are tried is decided where no call leaves libaom: their blocks are refused. */
+static bool refused(int size) {
+  const struct Node *n = depth ? &path[depth - 1] : NULL;
+  const int type = size & 1 ? HORZ_4 : VERT_4;   /* 16 to 21: 4×16, 16×4, 8×32, 32×8, 16×64, 64×16 */
+  return n && size >= 16 && n->width == 16 << (size - 16) / 2 && !(n->mask >> type & 1);
+}
+
+void __real_av1_rd_pick_intra_mode_sb(void *, void *, struct Cost *, uint8_t, void *, int64_t);
+void __wrap_av1_rd_pick_intra_mode_sb(void *encoder, void *block, struct Cost *cost, uint8_t size,
                                       void *context, int64_t most) {
   static const uint16_t areas[] = { 1, 2, 2, 4, 8, 8, 16, 32, 32, 64, 128, 128, 256, 512, 512, 1024,
                                     4, 4, 16, 16, 64, 64 };  /* by the number of the size */
+  if (refused(size)) {                           /* as libaom says of what is too dear */
+    *cost = (struct Cost){ INT_MAX, 0, INT64_MAX, INT64_MAX, INT64_MAX, 0 };
+    return;
+  }
   COUNT(pixels, size < 22 ? 16 * areas[size] : 0);
   __real_av1_rd_pick_intra_mode_sb(encoder, block, cost, size, context, most);
 }

@@ -13,7 +13,8 @@ from jaxvision.cnn_av1.steering.comparison import MEAN, Trade
 from jaxvision.draw import class_colour
 from jaxvision.fonts import families
 
-GROUPS = {"libaom's presets": "s", "oracles": "*", "steered": "o"}
+PRESETS, ORACLES, OTHERS = "libaom's presets", "oracles", "several taus"
+MARKERS = {PRESETS: "s", ORACLES: "*", OTHERS: "D"}  # the rest: the model's curves over tau
 DARKER = 0.8  # of the palette of boxes, whose colours are bright for dark photographs
 
 
@@ -37,23 +38,33 @@ def trade_figure(target: Path | BinaryIO, trades: Sequence[Trade], *, title: str
         figure.savefig(target, format="png")
 
 
-def group(name: str) -> str:
-    """Which of GROUPS a contestant belongs to."""
-    presets, oracles, steered = GROUPS
-    return presets if name.startswith("cpu-used") else oracles if "oracle" in name else steered
+def group(name: str) -> tuple[str, str]:
+    """The curve that a contestant is a point of, and the point's name there."""
+    if name.startswith("cpu-used"):
+        return PRESETS, name
+    if name.startswith("oracle"):
+        return ORACLES, name.removeprefix("oracle, ")
+    levels, _, tau = name.partition("@")
+    return (f"model at {levels}", tau) if name.count("@") == 1 else (OTHERS, name)
 
 
 def _draw(axes, means: Sequence[Trade], across: Sequence[float]) -> None:
-    for k, (kind, marker) in enumerate(GROUPS.items()):
-        chosen = [i for i, trade in enumerate(means) if group(trade.name) == kind]
-        if not chosen:
-            continue
-        x = 100 * np.array([across[i] for i in chosen])
-        y = np.array([means[i].bd_rate for i in chosen])
+    points = [
+        (*group(trade.name), 100 * x, trade.bd_rate) for trade, x in zip(means, across, strict=True)
+    ]
+    for k, kind in enumerate(dict.fromkeys(point[0] for point in points)):
+        chosen = [point[1:] for point in points if point[0] == kind]
         colour = DARKER * np.array(class_colour(k)) / 255
-        line = "-" if k == 0 else ""
-        axes.plot(x, y, marker=marker, linestyle=line, color=colour, label=kind, markersize=7)
-        for i, at in zip(chosen, zip(x, y, strict=True), strict=True):
-            axes.annotate(means[i].name, at, fontsize=7, xytext=(4, 4), textcoords="offset points")
+        axes.plot(
+            [x for _, x, _ in chosen],
+            [y for _, _, y in chosen],
+            marker=MARKERS.get(kind, "o"),
+            linestyle="" if kind in (ORACLES, OTHERS) else "-",
+            color=colour,
+            label=kind,
+        )
+        for name, x, y in chosen:
+            axes.annotate(name, (x, y), fontsize=7, xytext=(3, 4), textcoords="offset points")
     axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xlim(min(0, *(x for *_, x, _ in points)) - 2, 105)
     axes.grid(alpha=0.3)
