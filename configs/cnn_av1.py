@@ -109,6 +109,7 @@ def get_config(preset: str = "base"):
     )
     stages.multitask = shared | dict(
         kind="multitask",
+        sizes=(64, 32, 16, 8),
         batch=32 if tiny else 256,
         best="val/score",
         loss=fields_of(LossConfig, dict(regret=5.0)),

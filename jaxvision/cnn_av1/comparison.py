@@ -13,6 +13,7 @@ from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
 from jaxvision.cnn_av1.evaluation import type_scores
 from jaxvision.cnn_av1.levels import LEVELS, shrunk
 from jaxvision.cnn_av1.pipeline import MultiTask, Pipeline
+from jaxvision.cnn_av1.stage_model import StageModel
 from jaxvision.metrics import classes
 
 BATCH = 512
@@ -31,12 +32,21 @@ class Answer:
 
 def run(net: nnx.Module, found: BlockSet) -> dict[str, np.ndarray]:
     """What a `Pipeline` or a `MultiTask` says of all blocks, `[n …]`, by batches."""
+    return _by_batches(net, found, levels=isinstance(net, MultiTask))
+
+
+def classes_of(net: StageModel, found: BlockSet) -> np.ndarray:
+    """The probabilities of one stage's classes, `[n k]`."""
+    return nnx.softmax(_by_batches(net, found, levels=False)["logits"])
+
+
+def _by_batches(net: nnx.Module, found: BlockSet, *, levels: bool) -> dict[str, np.ndarray]:
     graph, state = nnx.split(net)
-    levels = isinstance(net, MultiTask)
     level = LEVELS[found.size]
 
     def forward(state, blocks, qps, numbers):
-        return nnx.merge(graph, state)(blocks, qps, numbers)
+        out = nnx.merge(graph, state)(blocks, qps, numbers)
+        return out if isinstance(out, dict) else {"logits": out}
 
     program, parts = jax.jit(forward), []
     for at in range(0, len(found), BATCH):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import grain
@@ -14,7 +14,7 @@ from jaxvision import config as configs
 from jaxvision.cnn_av1.classes import TYPES, names, stage_labels
 from jaxvision.cnn_av1.data import MEMBERS, PartitionData, level_batches, stage_batches
 from jaxvision.cnn_av1.evaluation import TYPE_SCALARS, StageReport, TypesReport
-from jaxvision.cnn_av1.levels import LEVELS
+from jaxvision.cnn_av1.levels import LEVELS, level_of
 from jaxvision.cnn_av1.loss import LossConfig, multitask_loss, stage_loss, temperature_loss
 from jaxvision.cnn_av1.pipeline import MultiTask, Pipeline
 from jaxvision.cnn_av1.stage_model import STAGES, ModelConfig, StageModel
@@ -98,7 +98,7 @@ def _multitask(name, config, data, model, loss) -> Stage:
 
     def blocks(split: str) -> grain.MapDataset:
         train = split == "train"
-        sets = tuple(data.level_blocks(split, level) for level in LEVELS.values())
+        sets = tuple(data.level_blocks(split, level_of(size)) for size in cfg.sizes)
         batch = cfg.batch if train else cfg.eval_batch
         return level_batches(sets, batch=batch, train=train, seed=config.seed)
 
@@ -109,8 +109,10 @@ def _multitask(name, config, data, model, loss) -> Stage:
         data=blocks,
         loss=multitask_loss(loss, four_way=data.cfg.four_way),
         scalars=level_scalars(),
-        evals={"val": (answers, lambda folder: _by_level(folder, "val"), cfg.eval_every)}
-        | {"test": (answers, lambda folder: _by_level(folder, "test"), LAST)},
+        evals={
+            split: (answers, functools.partial(_by_level, sizes=cfg.sizes, split=split), every)
+            for split, every in (("val", cfg.eval_every), ("test", LAST))
+        },
     )
 
 
@@ -160,13 +162,13 @@ def level_scalars() -> tuple[str, ...]:
 class LevelReport:
     """A host metric: `TypesReport` for the rows of each size."""
 
-    def __init__(self, folder: Path, split: str):
+    def __init__(self, folder: Path, split: str, sizes: Sequence[int]):
         self._parts = {
-            level.number: (
+            LEVELS[size].number: (
                 size,
                 TypesReport(folder, title=f"{size} pixels", prefix=f"{split}_{size}_", flat=True),
             )
-            for size, level in LEVELS.items()
+            for size in sizes
         }
 
     def add(self, batch: Mapping, predictions: Mapping) -> None:
@@ -185,8 +187,8 @@ class LevelReport:
         return {"score": float(np.mean(scores))} | found
 
 
-def _by_level(folder: Path, split: str) -> tuple[LevelReport]:
-    return (LevelReport(folder, split),)
+def _by_level(folder: Path, *, sizes: Sequence[int], split: str) -> tuple[LevelReport]:
+    return (LevelReport(folder, split, sizes),)
 
 
 def _stage(name, config, *, model, data, loss, scalars, evals) -> Stage:
