@@ -60,12 +60,19 @@ def make_tables(
 
     def work(job):
         unit, made_of = job
-        return unit, label_unit(root, unit, made_of, library, tell=tell)
+        tell(unit.name)
+        try:
+            return unit, label_unit(root, unit, made_of, library, tell=tell)
+        except BaseException:
+            stopped.set()
+            raise
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:  # libaom runs without the GIL
         waiting = [pool.submit(work, job) for job in todo]
         try:
             for future in concurrent.futures.as_completed(waiting):
+                if isinstance(future.exception(), concurrent.futures.CancelledError):
+                    continue  # for the sake of another, which is to come
                 unit, record = future.result()
                 frames, nodes = len(record["luma"]), sum(record["nodes"].values())
                 progress.made(f"{unit.name}: {frames} frames, {nodes} nodes of 64 to 8")
