@@ -32,7 +32,7 @@ def test_scores_are_those_of_scikit_learn(answers):
     assert ours.macro_f1 == pytest.approx(f1.mean())
     assert ours.accuracy == pytest.approx((truth == found).mean())
     assert np.isnan(ours.f1[3])  # never met: it says nothing of the classifier
-    assert tuple(classes.scalars(ours, NAMES)) == classes.scalar_names(NAMES)
+    assert tuple(classes.scalars(ours, NAMES)) == classes.scalar_names(NAMES[:3])
 
 
 def test_a_class_that_is_never_found_counts_as_zero():

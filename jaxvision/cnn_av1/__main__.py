@@ -9,6 +9,7 @@ align   ROOT                                4: labels, QPs, index and manifest.j
 check   ROOT                                whether all is as manifest.json says
 import-raw FOLDER --out=ROOT [--size=16]    folders of blocks, labels and QPs, without a manifest
 prepare ROOT --out=PREPARED [--size=16]     sets to train on, split by source
+encode  IN.y4m OUT.ivf --model=MODEL.npz [--tau=0.9]   by libaom, its search narrowed by a model
 
 A SOURCE is a .y4m or .yuv video (4:2:0; 8 or 10 bits), a finished AV1 stream (.ivf, .obu), whose
 decoded pixels are then the blocks, or photo:NAME[:VARIANT] or photo:all, clips panned over the
@@ -19,7 +20,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jaxvision.cnn_av1 import commands
+from jaxvision.cnn_av1 import commands, encode
 from jaxvision.errors import one_line
 
 
@@ -58,6 +59,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     prepare.add_argument("--key-frames", action="store_true", help="leave other frames out")
     for one in (raw, prepare):
         one.add_argument("--size", type=int, default=16, help="of the blocks (16)")
+    encode.add_arguments(verbs.add_parser("encode", help="a clip, as a model narrows the search"))
     return parser.parse_args(arguments)
 
 
@@ -112,6 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
         "check": commands.check,
         "import-raw": commands.import_raw,
         "prepare": commands.prepare,
+        "encode": encode.run,
     }
     try:
         verbs[args.verb](args)

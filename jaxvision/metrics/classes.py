@@ -93,11 +93,11 @@ def calibration(probabilities: np.ndarray, truth: np.ndarray, *, bins: int = BIN
 
 
 def scalars(found: ClassScores, names: tuple[str, ...]) -> Mapping[str, float]:
-    """`accuracy`, `macro_f1` and `f1/<class>`."""
-    each = {f"f1/{name}": float(f1) for name, f1 in zip(names, found.f1, strict=True)}
+    """`accuracy`, `macro_f1`, and `f1/<class>` of the classes that were met."""
+    each = {f"f1/{name}": float(f1) for name, f1 in zip(names, found.f1, strict=True) if f1 == f1}
     return {"accuracy": found.accuracy, "macro_f1": found.macro_f1, **each}
 
 
 def scalar_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The keys of `scalars`."""
+    """The keys of `scalars` where every class is met."""
     return ("accuracy", "macro_f1", *(f"f1/{name}" for name in names))
