@@ -10,14 +10,15 @@ import numpy as np
 
 from jaxvision.cnn_av1 import embedded
 from jaxvision.cnn_av1.classes import IGNORED, stage_labels
+from jaxvision.cnn_av1.dataset.balance import class_balanced_weights
 from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
+from jaxvision.cnn_av1.dataset.ensembles import bootstrap
 from jaxvision.cnn_av1.levels import LEVELS, Level, level_of, shrunk
 from jaxvision.data.pipeline import Row, batches, shuffled
-from jaxvision.losses.balanced import class_balanced_weights
 
 SPLITS = ("train", "val", "test")
 MEMBERS = 3  # of the ensemble for AB types
-BALANCES = ("none", "classes", "effective")
+BALANCES = ("none", "classes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,17 +78,15 @@ class PartitionData:
         return self._sets(split, level.size, level.context, tried)
 
     def member_blocks(self, number: int) -> BlockSet:
-        """Training blocks of a member of the AB ensemble: sequences drawn with replacement.
-
-        Breiman 1996: members that saw other samples err in other places. Whole sequences are drawn,
-        for blocks of one sequence are much alike.
-        """
+        """Training blocks of a member of the AB ensemble: see `dataset.ensembles`."""
+        if self.cfg.root:
+            folder = "stage3" if self.cfg.size == 16 else f"stage3_{self.cfg.size}"
+            return self._load(Path(self.cfg.root) / folder / f"ab_{number + 1}" / "train.npz")
         found = self.stage_blocks("train", "ab")
-        rng = np.random.default_rng((self._seed, number))
-        there = np.unique(found.sequence)
-        drawn = rng.choice(there, len(there))
-        rows = [np.flatnonzero(found.sequence == sequence) for sequence in drawn]
-        return found.take(np.concatenate(rows))
+        photographs = sorted({name.rpartition("_")[0] for name in found.names})
+        source = [photographs.index(name.rpartition("_")[0]) for name in found.names]
+        source = np.array(source)[found.sequence]
+        return found.take(bootstrap(source, found.labels, seed=self._seed, member=number))
 
     def _read(self, split: str, size: int, context: int, tried: bool) -> BlockSet:
         if split not in SPLITS:
@@ -99,15 +98,18 @@ class PartitionData:
         path = folder / f"{split}.npz"
         if split == "test" and not path.is_file():
             path = folder / "val.npz"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: write it with `python -m jaxvision.cnn_av1 prepare`")
-        found = BlockSet.load(path)
+        found = self._load(path)
         if (found.size, found.context) != (size, context):
             raise ValueError(
-                f"{path} has blocks of {found.size} pixels with {found.context} around; the config "
-                f"has data.size={size}, data.context={context}"
+                f"{path} has blocks of {found.size} pixels with {found.context} around; this needs "
+                f"{size} with {context}: data.size, data.context, or `blocks --context={context}`"
             )
         return found
+
+    def _load(self, path: Path) -> BlockSet:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: write it with `python -m jaxvision.cnn_av1 prepare`")
+        return BlockSet.load(path)
 
 
 class Examples(grain.MapDataset[Row]):
@@ -159,23 +161,11 @@ class LevelExamples(grain.MapDataset[Row]):
         return row | {"block": shrunk(row["block"][None], self._shrinks[part])[0]}
 
 
-def weights(labels: np.ndarray, balance: str, *, beta: float = 0.9999) -> np.ndarray:
-    """How often each example should come, `[n]`, mean 1.
-
-    "classes": every class as often as every other; "effective": by the effective number of
-    examples (Cui et al. 2019, eq. 2); "none": as they are.
-    """
+def weights(labels: np.ndarray, balance: str) -> np.ndarray | None:
+    """How often each example should come, `[n]`: all alike (None), or every class as often."""
     if balance not in BALANCES:
         raise ValueError(f"balance {balance!r} is none of {', '.join(BALANCES)}")
-    if balance == "none":
-        return np.ones(len(labels))
-    counts = np.bincount(labels)
-    if balance == "classes":
-        of_class = 1 / np.maximum(counts, 1)
-    else:
-        of_class = np.asarray(class_balanced_weights(counts, beta=beta))
-    found = of_class[labels].astype(np.float64)
-    return found / found.mean()
+    return class_balanced_weights(labels) if balance == "classes" else None
 
 
 def stage_batches(
