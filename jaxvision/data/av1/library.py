@@ -5,6 +5,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+from absl import logging
+
 from jaxvision.data.av1.selftest import check
 from jaxvision.data.av1.structs import AomError, Library, load
 
@@ -34,7 +36,10 @@ def open_library(path: str | Path | None = None) -> Library:
     refused = []
     for place in places():
         try:
-            return _opened(place)
+            library = _opened(place)
+            if refused:
+                logging.warning("taking %s, for: %s", place, "; ".join(refused))
+            return library
         except AomError as error:
             refused.append(str(error))
     looked = [f"{folder} beside {package}" for package, folders in WHEELS for folder in folders]
