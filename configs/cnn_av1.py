@@ -27,18 +27,27 @@ def get_config(preset: str = "base"):
     config.seed = 42
     literal = dict(context=0, four_way=False)
     config.data = fields_of(DataConfig, literal if seed else dict(clips=1) if tiny else {})
-    resnet = dict(width=64) if seed else dict(width=64 if gpu else 24, stem="half")
+    resnet = dict(width=64 if seed or gpu else 24)
     if tiny:
         resnet = dict(width=8, blocks=(1, 1), stem="half")
     backbone = dict(resnet=resnet)
     if seed:
         backbone |= dict(input="plain", qp_conditioning=False)
     else:
-        backbone |= dict(features=512 if gpu else 192)
+        # The recipe's dropout is for a net that is wider than these data can fill.
+        backbone |= dict(features=512 if gpu else 192, dropout=(0.0, 0.0, 0.0, 0.1))
     if tiny:
         backbone |= dict(features=16, dropout=(0.1, 0.1))
     hidden = 16 if tiny else 256 if seed or gpu else 128
-    config.model = fields_of(ModelConfig, dict(backbone=backbone, hidden=hidden, four_way=not seed))
+    config.model = fields_of(
+        ModelConfig,
+        dict(
+            backbone=backbone,
+            hidden=hidden,
+            dropout=0.0 if seed else 0.2,
+            four_way=not seed,
+        ),
+    )
     config.predict = fields_of(PredictConfig)
 
     shared = dict(
@@ -50,8 +59,8 @@ def get_config(preset: str = "base"):
         eval_batch=64 if tiny else 512,
         optimizer="adamw",
         schedule="cosine",
-        lr=1e-3,
-        weight_decay=1e-4,
+        lr=1e-3 if seed or gpu else 2e-3,
+        weight_decay=1e-4 if seed else 0.05,
         clip=1.0,
         lr_scale=(),
         balance="none",
@@ -111,21 +120,15 @@ def get_config(preset: str = "base"):
         kind="multitask",
         sizes=(64, 32, 16, 8),
         batch=32 if tiny else 256,
+        ema=0.995,
         best="val/score",
-        loss=fields_of(LossConfig, dict(regret=5.0)),
+        loss=fields_of(LossConfig, dict(regret=5.0, symmetry="all")),
     )
-    steps = dict(
-        stage1=700,
-        stage2_frozen=200,
-        stage2=500,
-        rect=500,
-        calibrate=60,
-        pipeline=0,
-        multitask=1800,
-    )
+    steps = dict(stage1=600, stage2_frozen=150, stage2=400, rect=300, calibrate=60, pipeline=0)
+    steps |= dict(ab0=150, ab1=150, ab2=150, multitask=3500)
     scale = 10 if gpu else 1
     for name, stage in stages.items():
-        stage.steps = scale * steps.get(name, 300)
+        stage.steps = scale * steps[name]
         if tiny:
             stage.steps = min(stage.steps, 4)
         if seed:  # 30 epochs of its 363,000 training blocks in batches of 128
