@@ -9,12 +9,19 @@ import pytest
 from flax import nnx
 
 from jaxvision.cnn_av1.levels import LEVELS
-from jaxvision.cnn_av1.loss import LossConfig, all_costs, multitask_loss, stage_loss
+from jaxvision.cnn_av1.loss import (
+    LossConfig,
+    all_costs,
+    multitask_loss,
+    stage_loss,
+    temperature_loss,
+)
 from jaxvision.cnn_av1.model import BackboneConfig
 from jaxvision.cnn_av1.pipeline import MultiTask
 from jaxvision.cnn_av1.stage_model import ModelConfig, StageModel
 from jaxvision.cnn_av1.stages import levelled
 from jaxvision.nn.resnet import ResNetConfig
+from jaxvision.step import INFERENCE
 
 RESNET = ResNetConfig(width=8, blocks=(1,), stem="half")
 CFG = ModelConfig(
@@ -80,6 +87,15 @@ def test_blocks_of_other_stages_do_not_count(batch):
     assert np.isfinite(found)
     none = batch | {"type": np.zeros(8, np.int32)}
     assert value(stage_loss("rect", PLAIN, counts=counts), frozen, none)[0] == 0
+
+
+def test_a_temperature_is_fitted_without_dropout(batch):
+    drops = dataclasses.replace(CFG, dropout=0.5)
+    model = StageModel("binary", drops, rngs=nnx.Rngs(0))
+    found, gradient = value(temperature_loss("binary"), model, batch)
+    again, _ = value(temperature_loss("binary"), nnx.view(model, **INFERENCE), batch)
+    np.testing.assert_allclose(found, again, rtol=1e-6)
+    assert float(jnp.abs(gradient["head"]["temperature"][...])) > 0
 
 
 def test_an_error_is_dear_as_the_encoder_says(batch):

@@ -17,6 +17,7 @@ from jaxvision.losses.mining import hard_negatives
 from jaxvision.losses.mixing import cutmix, mixed_loss, mixup
 from jaxvision.losses.regret import regret_loss
 from jaxvision.stage import Batch, LossFn
+from jaxvision.step import INFERENCE
 
 FORMS = ("cross_entropy", "focal", "balanced_focal")
 
@@ -94,7 +95,7 @@ def temperature_loss(stage: str, *, four_way: bool = True) -> LossFn:
 
     def loss(model: StageModel, batch: Batch, rngs: nnx.Rngs):
         labels = table[batch["type"]]
-        logits = model(batch["block"], batch["qp"])
+        logits = nnx.view(model, **INFERENCE)(batch["block"], batch["qp"])
         return _mean(focal_loss(logits, labels, gamma=0.0), labels >= 0), {}
 
     return loss
