@@ -26,7 +26,7 @@ from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.compressor import CompressorConfig
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
 from jaxvision.wavenet_mv.wavelet import WaveletConfig
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import corruptions  # noqa: E402

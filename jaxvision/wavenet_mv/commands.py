@@ -15,7 +15,7 @@ from jaxvision.entropy.errors import BitstreamError
 from jaxvision.wavenet_mv import clip, container, lossless_file
 from jaxvision.wavenet_mv.codec import Codec, Decoded
 from jaxvision.wavenet_mv.search import at_bpp, at_psnr
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 WRITTEN = (".png", ".webp", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 SAVED = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}  # no second loss where it can be

@@ -15,7 +15,7 @@ from jaxvision.config import from_config
 from jaxvision.entropy.tables import Tables
 from jaxvision.stage import path_name
 from jaxvision.wavenet_mv.model import WavenetMV, WavenetMvConfig
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 DEMO = Path("demo")  # stands for the model that comes with the library
 ENCODERS = ("dead_zone", "thrift")  # of the compressor: what a decoder need not know

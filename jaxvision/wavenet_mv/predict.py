@@ -18,7 +18,7 @@ from jaxvision.wavenet_mv.heads.model import AIHeads, predictions
 from jaxvision.wavenet_mv.model import WavenetMV
 from jaxvision.wavenet_mv.reader import Names
 from jaxvision.wavenet_mv.tasks import SCORE, tinted
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 
 def predict(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.report import checks_model, checks_run
 from jaxvision.wavenet_mv.report.checks_model import Answer, Reader
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 CLAIMS = (
     "WaveletTransformCNN includes PredictCNN and UpdateCNN, each 3×3, ReLU, 3×3, ReLU, 1×1",

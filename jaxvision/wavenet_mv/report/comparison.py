@@ -18,7 +18,7 @@ from jaxvision.baselines.search import at_bpp
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.report.rates import NAME
 from jaxvision.wavenet_mv.report.reading import Labelled, Read
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 COLUMNS = ("Codec", "BPP", "PSNR", "MS-SSIM", "mAP", "IoU", "Latency")
 FORMATS = ("{}", "{:.4f}", "{:.2f}", "{:.4f}", "{:.4f}", "{:.4f}", "{:.4f}")

@@ -11,7 +11,7 @@ from jaxvision.baselines.compare import Comparison, compare, mean_curve, points
 from jaxvision.baselines.measure import Results, Row, measure
 from jaxvision.metrics.rd_figures import rd_figure
 from jaxvision.wavenet_mv.report.rates import NAME
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 ANCHOR = "jpeg-420"  # runs everywhere
 OTHERS = (

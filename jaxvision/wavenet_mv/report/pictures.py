@@ -14,7 +14,7 @@ from jaxvision.baselines.stills import JPEG_420
 from jaxvision.fonts import families
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.report.rates import NAME, weight_of
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 MOST, SIDE = 4, 192  # rows; pixels of a part
 INCHES = 3.4  # of a part

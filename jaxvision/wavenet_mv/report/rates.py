@@ -15,7 +15,7 @@ from flax import nnx
 from jaxvision.baselines.measure import FILE, Row, checksum, quality_of
 from jaxvision.wavenet_mv import container
 from jaxvision.wavenet_mv.codec import Codec
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 NAME = "wavenet-mv"
 BETWEEN = 2  # qualities from one lambda to the next

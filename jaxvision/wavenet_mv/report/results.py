@@ -15,7 +15,7 @@ from jaxvision.wavenet_mv.report import facts as about
 from jaxvision.wavenet_mv.report import others, rates
 from jaxvision.wavenet_mv.report.facts import Facts
 from jaxvision.wavenet_mv.report.rates import NAME, Rate
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 FEW = 10  # pictures
 UNITS = {"PSNR": "dB", "MS-SSIM": "dB"}

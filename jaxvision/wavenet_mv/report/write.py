@@ -13,7 +13,7 @@ from jaxvision.wavenet_mv.report import checklist, others, rates, results
 from jaxvision.wavenet_mv.report.checks_model import Reader
 from jaxvision.wavenet_mv.report.facts import facts_of
 from jaxvision.wavenet_mv.report.pictures import draw_pictures
-from jaxvision.wavenet_mv.written import whole_file
+from jaxvision.written import whole_file
 
 
 def write_report(
