@@ -40,7 +40,9 @@ def info(args: argparse.Namespace) -> None:
 def _info_clip(args, data):
     header, frames, count = clip.read(data)
     pixels = header.height * header.width * count
-    rate = f"{header.rate[0] / header.rate[1]:.6g} a second"
+    rate = "rate unknown"
+    if header.rate[1]:
+        rate = f"{header.rate[0] / header.rate[1]:.6g} a second"
     print(f"{args.file}: {header.width}x{header.height}, {count} frames, {rate}, {header.chroma}")
     print(_size(len(data), max(pixels, 1)))
     if len(frames) < count:
