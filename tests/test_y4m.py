@@ -81,7 +81,7 @@ def test_conversions_undo_each_other():
         (b"YUV4MPEG2 W7 H5 F0:1\n", "F0:1 is no ratio"),
         (b"YUV4MPEG2 W7 H5 F30\n", "F30 is no ratio"),
         (b"YUV4MPEG2 W7 H5\nFRAME\n" + bytes(58), "frame 0 is cut off"),
-        (b"YUV4MPEG2 W000000000070000 H5\n", "width '000000000070000' is not"),
+        (b"YUV4MPEG2 W0000070000 H5\n", "width '0000070000' is not"),
         (b"YUV4MPEG2 W7 H5 F30:0\n", "F30:0 is no ratio"),
         (b"YUV4MPEG2 W7 H5 F1:" + b"9" * 99 + b"\n", "is no ratio"),
         (b"YUV4MPEG2 W7 H5\nFRAME\n" + bytes(59) + b"FROM\n", "frame 1 begins with b'FROM"),
