@@ -10,8 +10,10 @@ Codecs that are not installed (`uv sync --extra baselines`) are "not run", with 
 With --reader, a run that has trained `heads`, mAP and IoU are those of its labelled pictures, held
 out from training: of our files by decoded features, of the others' by the analysis of the pictures
 that they decode to. There the others' quality is found anew, for as many bits as our files take of
-the labelled pictures. Latency is decode time a picture in seconds; what starts a process (HEVC,
-AV1, VVC) pays for that.
+the labelled pictures: `BPP heads`, a pixel being one of the square canvas that the heads see, its
+border included. `Clamped` counts those coded at the end of a codec's dial, whose bits are not ours.
+With --labelled-batches the batches are spread over all of them. Latency is decode time a picture in
+seconds; what starts a process (HEVC, AV1, VVC) pays for that.
 
 DVC's weights are shared by its authors by hand, and its network is PyTorch's: "not run", also with
 --dvc-checkpoint, which is only looked for.
@@ -33,7 +35,7 @@ from jaxvision.data.video import IMAGES, is_image
 from jaxvision.wavenet_mv import task
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.reader import Names
-from jaxvision.wavenet_mv.report.comparison import CODECS, compared, write
+from jaxvision.wavenet_mv.report.comparison import CODECS, compared, remarks, write
 from jaxvision.wavenet_mv.report.reading import Labelled
 
 STAGE = "heads"
@@ -68,7 +70,8 @@ def run(options: argparse.Namespace) -> None:
     if options.reader is not None:
         labelled, codec = read_run(options, codec)
         count = sum(int(batch["mask"].sum()) for batch in labelled.batches)
-        notes.append(f"mAP and IoU on {count} labelled pictures")
+        side = labelled.batches[0]["image"].shape[1]
+        notes.append(f"heads on {count} labelled pictures, canvas {side}×{side}")
     if codec is None:
         raise ValueError("give --model or --reader")
     notes += [f"model {codec.digest.hex()[:16]}", f"{hardware(jax.devices()[0])}"]
@@ -76,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
     lines = compared(
         codec, pictures, labelled=labelled, names=options.codecs, not_run=not_run, echo=say
     )
-    table = write(options.out, lines, ["; ".join(notes) + "."])[1]
+    table = write(options.out, lines, ["; ".join(notes) + ".", *remarks(lines)])[1]
     print(table.read_text(encoding="utf-8"))
 
 
@@ -115,7 +118,7 @@ def read_run(options: argparse.Namespace, codec: Codec | None) -> tuple[Labelled
     names = configs.from_config(Names, config.names, path="names.")
     dataset = stage.data("val")
     count = min(options.labelled_batches or len(dataset), len(dataset))
-    batches = [dataset[i] for i in range(count)]
+    batches = [dataset[len(dataset) * i // count] for i in range(count)]
     return Labelled(reader, batches, names, data.source("val")), own
 
 

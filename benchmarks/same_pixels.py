@@ -1,6 +1,7 @@
 """Whether one file decodes to the same numbers however the programs are run.
 
     PYTHONPATH=.:kernels python benchmarks/same_pixels.py [--model=model.npz --picture=picture.png]
+    … --model=demo --out=benchmarks/results/same_pixels.json
 
 Decodes in a process of its own for each way of `WAYS`: one thread, two, without wide registers,
 without compilation, from a cold start in a batch of two. The table shows SHA-256 of the symbols and
@@ -21,6 +22,7 @@ import numpy as np
 from absl import app, flags
 from flax import nnx
 
+from jaxvision.bench import hardware
 from jaxvision.data.images import read_image
 from jaxvision.stage import path_name
 from jaxvision.wavenet_mv.codec import Codec
@@ -130,6 +132,12 @@ def compared(model: Path, file: Path) -> dict[str, dict[str, str]]:
     return found
 
 
+def report(found: dict[str, dict[str, str]]) -> dict[str, dict]:
+    """The hashes by way, and whether they are those of the first."""
+    first = next(iter(found.values()))
+    return {way: {**got, "same": got == first} for way, got in found.items()}
+
+
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
@@ -143,8 +151,18 @@ def main(argv):
         else:
             untrained(model)
         image = read_image(_PICTURE.value) if _PICTURE.value else drawn_picture()
-        file.write_bytes(Codec.load(model).encode(image, 1.0))
+        codec = Codec.load(model)
+        file.write_bytes(codec.encode(image, 1.0))
         found = compared(model, file)
+    if _OUT.value:
+        result = {
+            "hardware": hardware(jax.devices()[0]),
+            "jax": jax.__version__,
+            "model": codec.digest.hex()[:16],
+            "size": list(image.shape[:2]),
+            "ways": report(found),
+        }
+        Path(_OUT.value).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     first = next(iter(found.values()))
     for way, got in found.items():
         marks = [f"{k} {v[:12]} {'same' if v == first[k] else 'OTHER'}" for k, v in got.items()]
@@ -156,6 +174,7 @@ def main(argv):
 if __name__ == "__main__":
     _MODEL = flags.DEFINE_string("model", "", "a codec's file; an untrained one if not given")
     _PICTURE = flags.DEFINE_string("picture", "", "a picture; a drawn one if not given")
+    _OUT = flags.DEFINE_string("out", "", "JSON file for the hashes")
     _FILE = flags.DEFINE_string("file", "", "decode this file in this process alone")
     _BATCH = flags.DEFINE_integer("batch", 1, "with --file, how many pictures side by side")
     app.run(main)

@@ -12,11 +12,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield part
-        os.replace(part, path)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         if error.filename in (None, part, str(part)):  # a write that fails does not say where
             error.filename = str(path)
         raise
-    finally:
-        part.unlink(missing_ok=True)

@@ -15,14 +15,14 @@ from jaxvision.baselines.catalogue import NotRun, codecs
 from jaxvision.baselines.codec import CodecError
 from jaxvision.baselines.floor import wavelet_floor
 from jaxvision.baselines.rans import Rans
-from jaxvision.baselines.search import at_bpp, dial_of
+from jaxvision.baselines.search import Setting, at_bpp, dial_of
 from jaxvision.baselines.stills import JPEG_420
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.compressor import CompressorConfig
 from jaxvision.wavenet_mv.heads.model import HeadsConfig, predictions
 from jaxvision.wavenet_mv.model import WavenetMvConfig
 from jaxvision.wavenet_mv.reader import Names, Reader
-from jaxvision.wavenet_mv.report.comparison import COLUMNS, Line, compared, write
+from jaxvision.wavenet_mv.report.comparison import COLUMNS, Line, compared, remarks, write
 from jaxvision.wavenet_mv.report.reading import Labelled
 from jaxvision.wavenet_mv.wavelet import WaveletConfig
 
@@ -63,17 +63,23 @@ def test_the_nearest_quality_is_found():
     rates = {q: bpp(JPEG_420, images, q) for q in range(1, 101)}
     for wanted in (1.9, 3.1, 5.0):
         nearest = min(abs(np.log(rate / wanted)) for rate in rates.values())
-        found = rates[at_bpp(JPEG_420, images, wanted)]
-        assert abs(np.log(found / wanted)) <= nearest + 0.02  # files do not grow at every step
-    assert rates[at_bpp(JPEG_420, images, 1e-3)] == min(rates.values())
-    assert rates[at_bpp(JPEG_420, images, 1e3)] == max(rates.values())
+        found = at_bpp(JPEG_420, images, wanted)
+        assert found.bpp == rates[found.quality] and not found.clamped
+        # files do not grow at every step
+        assert abs(np.log(found.bpp / wanted)) <= nearest + 0.02
+    least, most = min(rates.values()), max(rates.values())
+    for wanted, end, clamped in ((1e-3, least, True), (1e3, most, True), (least, least, False)):
+        found = at_bpp(JPEG_420, images, wanted)
+        assert found == Setting(found.quality, end, clamped)
     with pytest.raises(ValueError, match="bpp=0"):
         at_bpp(JPEG_420, images, 0)
 
 
 def test_a_dial_without_numbers_is_turned_too():
     floor, images = wavelet_floor("97", coder=Rans()), [picture(32, 48)]
-    assert bpp(floor, images, at_bpp(floor, images, 2.5)) == pytest.approx(2.5, rel=0.02)
+    found = at_bpp(floor, images, 2.5)
+    assert bpp(floor, images, found.quality) == found.bpp == pytest.approx(2.5, rel=0.02)
+    assert not found.clamped and at_bpp(floor, images, 100.0).clamped
 
 
 def test_every_baseline_has_a_dial():
@@ -164,6 +170,17 @@ def test_heads_read_what_others_decode_to(labelled):
     assert found.bpp == pytest.approx(8 * 54 / (32 * 48))
 
 
+def test_the_end_of_a_dial_is_told(labelled):
+    found = labelled.other(JPEG_420, 1e-3)
+    assert found.clamped == 2 and found.bpp == pytest.approx(bpp(JPEG_420, pictures().values(), 1))
+    values = dict(bpp=0.3, psnr=30.0, ms_ssim=0.9, latency=1.0)
+    ours = Line(codec="wavenet-mv λ=256", heads_bpp=0.05, clamped=0, **values)
+    theirs = Line(codec="jpeg-420 at the bits of λ=256", heads_bpp=0.09, clamped=2, **values)
+    assert theirs.cells[4:6] == ["0.0900", "2"]
+    (said,) = remarks([ours, theirs, NotRun("dvc", "no checkpoint")])
+    assert "its dial ends at 0.0900 bits a pixel" in said and "where ours take 0.0500" in said
+
+
 def test_the_table_has_ours_and_theirs_at_equal_bits(labelled, tmp_path):
     lines = compared(
         codec(),
@@ -181,7 +198,9 @@ def test_the_table_has_ours_and_theirs_at_equal_bits(labelled, tmp_path):
     assert ours[0].bpp == pytest.approx(bpp(codec(), pictures().values(), 0.0))
     for mine, other in zip(ours, theirs, strict=True):
         images = list(pictures().values())
-        assert other.bpp == bpp(JPEG_420, images, at_bpp(JPEG_420, images, mine.bpp))
+        assert other.bpp == bpp(JPEG_420, images, at_bpp(JPEG_420, images, mine.bpp).quality)
+        found = at_bpp(JPEG_420, images, mine.heads_bpp)
+        assert (other.heads_bpp, other.clamped) == (pytest.approx(found.bpp), 0)
         assert 0 <= other.iou <= 1 and other.latency > 0
     table, text = write(tmp_path, lines, ["two pictures"])
     with table.open(newline="", encoding="utf-8") as file:
@@ -189,7 +208,9 @@ def test_the_table_has_ours_and_theirs_at_equal_bits(labelled, tmp_path):
     assert tuple(rows[0]) == COLUMNS
     assert rows[-1]["Codec"] == "dvc" and rows[-1]["BPP"] == "not run: no checkpoint"
     assert float(rows[0]["BPP"]) == pytest.approx(ours[0].bpp, abs=1e-4)
-    assert rows[0]["mAP"] == "–" and float(rows[0]["IoU"]) == pytest.approx(ours[0].iou, abs=1e-4)
+    assert float(rows[0]["BPP heads"]) == pytest.approx(ours[0].heads_bpp, abs=1e-4)
+    assert rows[0]["mAP"] == "–" and rows[0]["Clamped"] == "0"
+    assert float(rows[0]["IoU"]) == pytest.approx(ours[0].iou, abs=1e-4)
     assert text.read_text().startswith("| Codec") and text.read_text().endswith("two pictures\n")
 
 

@@ -11,6 +11,13 @@ import same_pixels  # noqa: E402
 from jaxvision.wavenet_mv.codec import Codec  # noqa: E402
 
 
+def test_another_picture_is_reported():
+    one, other = {"symbols": "a", "pixels": "b"}, {"symbols": "a", "pixels": "c"}
+    found = same_pixels.report({"as it is": one, "one thread": dict(one), "batch of 2": other})
+    assert [way["same"] for way in found.values()] == [True, True, False]
+    assert found["batch of 2"]["pixels"] == "c"
+
+
 @pytest.mark.slow
 def test_symbols_and_pixels_are_the_same_however_programs_run(tmp_path):
     model, file = tmp_path / "model.npz", tmp_path / "a.wvmv"

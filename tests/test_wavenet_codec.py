@@ -312,7 +312,7 @@ def test_commands(tmp_path, capsys):
     assert abs(streams - bands) <= len(named)
     assert "whole" in run("verify", model, "a.wvmv")[1].out
     (tmp_path / "cut.wvmv").write_bytes((tmp_path / "a.wvmv").read_bytes()[:-1])
-    with pytest.raises(SystemExit, match="1 of 1 files are broken"):
+    with pytest.raises(SystemExit, match="1 of 1 files did not pass"):
         run("verify", model, "cut.wvmv")
     for words, message in {
         ("decode", model, "cut.wvmv", "c.png"): "cut off",

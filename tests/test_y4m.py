@@ -1,6 +1,7 @@
 """Y4M: what is read is what was written, colours and ranges, and what is refused."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -80,6 +81,9 @@ def test_conversions_undo_each_other():
         (b"YUV4MPEG2 W7 H5 F0:1\n", "F0:1 is no ratio"),
         (b"YUV4MPEG2 W7 H5 F30\n", "F30 is no ratio"),
         (b"YUV4MPEG2 W7 H5\nFRAME\n" + bytes(58), "frame 0 is cut off"),
+        (b"YUV4MPEG2 W0000070000 H5\n", "width '0000070000' is not"),
+        (b"YUV4MPEG2 W7 H5 F30:0\n", "F30:0 is no ratio"),
+        (b"YUV4MPEG2 W7 H5 F1:" + b"9" * 99 + b"\n", "is no ratio"),
         (b"YUV4MPEG2 W7 H5\nFRAME\n" + bytes(59) + b"FROM\n", "frame 1 begins with b'FROM"),
     ],
 )
@@ -88,6 +92,24 @@ def test_other_files_are_refused(tmp_path, data, message):
     path.write_bytes(data)
     with pytest.raises(ValueError, match="a.y4m.*" + message):
         list(y4m.Reader(path))
+
+
+def test_zeros_before_a_size_are_no_matter():
+    assert header("W0000000000007 H05").shapes == header().shapes
+
+
+def test_an_unknown_rate_is_kept():
+    assert header("W7 H5 F0:0").rate == (0, 0)
+
+
+def test_no_memory_is_taken_for_a_frame_that_is_not_there(tmp_path):
+    """4 GiB of luminance would be asked for at once."""
+    (tmp_path / "a.y4m").write_bytes(b"YUV4MPEG2 W65536 H65536 C444\nFRAME\n" + bytes(99))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="frame 0 is cut off"):
+        list(y4m.Reader(tmp_path / "a.y4m"))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_frames_of_another_size_are_not_written():

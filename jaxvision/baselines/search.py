@@ -1,5 +1,6 @@
 """The quality at which a codec's file of a picture has the size of another's."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,6 +25,18 @@ DIALS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A quality, and the bits a pixel of the images that it was found by.
+
+    `clamped`: it is the end of the codec's dial, and its bits are still not near those wanted.
+    """
+
+    quality: float
+    bpp: float
+    clamped: bool
+
+
 def dial_of(codec: Codec) -> tuple[float, float, bool]:
     """The ends of a codec's quality, from few bits to many, and whether it is whole."""
     names = [name for name in DIALS if codec.name == name or codec.name.startswith(f"{name}-")]
@@ -32,11 +45,11 @@ def dial_of(codec: Codec) -> tuple[float, float, bool]:
     return DIALS[max(names, key=len)]
 
 
-def at_bpp(codec: Codec, images: Sequence[np.ndarray], bpp: float) -> float:
+def at_bpp(codec: Codec, images: Sequence[np.ndarray], bpp: float) -> Setting:
     """The quality whose files of `images` have on average the bits a pixel nearest to `bpp`.
 
     By bisection, which takes for granted that more quality is more bits. Where the dial's end is
-    still too large or too small, that end.
+    still too large or too small, that end, which is said to be clamped.
     """
     if not bpp > 0 or not images:
         raise ValueError(f"bpp={bpp} of {len(images)} images: give a rate above 0, and an image")
@@ -50,7 +63,7 @@ def at_bpp(codec: Codec, images: Sequence[np.ndarray], bpp: float) -> float:
 
 def _nearest(
     rate: Callable[[float], float], few: float, many: float, wanted: float, *, whole: bool
-) -> float:
+) -> Setting:
     """Of the qualities tried between the ends the one whose rate is nearest, in its logarithm."""
     tried: dict[float, float] = {}
 
@@ -72,4 +85,6 @@ def _nearest(
     best = min(tried, key=distance)
     ends = (few, many) if whole and distance(best) > NEAR else ()  # whose neighbours were tried
     tried |= {end: rate(end) for end in ends if end not in tried}
-    return min(tried, key=distance)
+    best = min(tried, key=distance)
+    sides = {found > wanted for found in tried.values()}  # one alone: the dial was turned one way
+    return Setting(best, tried[best], len(sides) == 1 and bool(distance(best) > NEAR))

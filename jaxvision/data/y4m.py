@@ -8,6 +8,7 @@ these: `depths=(8, 10)`.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -39,7 +40,7 @@ class Header:
     line: bytes
     width: int
     height: int
-    rate: tuple[int, int]
+    rate: tuple[int, int]  # (0, 0) if unknown
     chroma: str
     full: bool
     depth: int = 8
@@ -66,9 +67,10 @@ def parsed(line: bytes, *, name: str = "the clip", depths: tuple[int, ...] = (8,
     sizes = []
     for key, what in (("W", "width"), ("H", "height")):
         text = fields.get(key, "")
-        if not text.isdecimal() or not 1 <= int(text[:9]) <= LARGEST:
-            raise ValueError(f"{name}: {what} {text!r} is not from 1 to {LARGEST}")
-        sizes.append(int(text))
+        number = int(text.lstrip("0")[:9] or 0) if text.isdecimal() else 0
+        if not 1 <= number <= LARGEST:
+            raise ValueError(f"{name}: {what} {text[:20]!r} is not from 1 to {LARGEST}")
+        sizes.append(number)
     kind = fields.get("C", "420jpeg")
     kinds = (KINDS if 8 in depths else {}) | (DEEP if 10 in depths else {})
     if kind not in kinds:
@@ -77,8 +79,9 @@ def parsed(line: bytes, *, name: str = "the clip", depths: tuple[int, ...] = (8,
     if fields.get("I", "p") not in ("p", "?"):
         raise ValueError(f"{name}: frames are interlaced (I{fields['I']}); whole ones are read")
     numbers = fields.get("F", "25:1").split(":")
-    if len(numbers) != 2 or not all(n.isdecimal() and int(n[:12]) for n in numbers):
-        raise ValueError(f"{name}: F{fields['F']} is no ratio of frames a second")
+    decimal = len(numbers) == 2 and all(n.isdecimal() and len(n) <= 12 for n in numbers)
+    if not decimal or (int(numbers[0]) > 0) != (int(numbers[1]) > 0):
+        raise ValueError(f"{name}: F{fields['F'][:40]} is no ratio of frames a second")
     ranges = [word[12:].upper() for word in words if word.startswith("XCOLORRANGE=")]
     rate = int(numbers[0]), int(numbers[1])
     full, depth = ranges[-1:] == ["FULL"], 10 if kind in DEEP else 8
@@ -104,6 +107,9 @@ class Reader:
             while line := _line(file, self.path, ended=True):
                 if line.split(b" ")[0].rstrip(b"\n") != b"FRAME":
                     raise ValueError(f"{self.path}: frame {number} begins with {line[:20]!r}")
+                size = sum(rows * columns for rows, columns in self.header.shapes)
+                if os.fstat(file.fileno()).st_size - file.tell() < size:  # before memory is taken
+                    raise ValueError(f"{self.path}: frame {number} is cut off")
                 planes = []
                 for shape in self.header.shapes:
                     size = shape[0] * shape[1] * dtype.itemsize

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import jax
 
-from jaxvision.errors import one_line
 from jaxvision.wavenet_mv import commands, inspection
 from jaxvision.wavenet_mv.codec import FORMATS
+from jaxvision.wavenet_mv.refusal import REFUSALS, refusal
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -75,8 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
     }
     try:
         verbs[args.verb](args)
-    except (OSError, ValueError) as error:
-        print(f"error: {one_line(error, {})}", file=sys.stderr)
+    except REFUSALS as error:
+        path = args.picture if args.verb == "encode" else args.file
+        print(f"error: {refusal(error, path)}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,11 +1,11 @@
 """The commands that write: pictures and clips to files, and files to pictures and clips."""
 
 import argparse
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -14,11 +14,13 @@ from jaxvision.data.images import read_image
 from jaxvision.entropy.errors import BitstreamError
 from jaxvision.wavenet_mv import clip, container, lossless_file
 from jaxvision.wavenet_mv.codec import Codec, Decoded
+from jaxvision.wavenet_mv.lossless_input import check_exact
 from jaxvision.wavenet_mv.search import at_bpp, at_psnr
 from jaxvision.written import whole_file
 
 WRITTEN = (".png", ".webp", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 SAVED = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}  # no second loss where it can be
+LONGEST = {"WEBP": 16383, "JPEG": 65500}  # sides
 CLIP = ".y4m"
 
 
@@ -50,6 +52,8 @@ def encode(args: argparse.Namespace) -> None:
 def _encoder(args) -> Callable[[np.ndarray], bytes]:
     """From a picture to its file, as the options ask."""
     if args.lossless:
+        if args.model is not None:
+            raise ValueError(f"--model={args.model}: lossless files are coded without a model")
         if args.coder == "tfc":
             raise ValueError("--coder=tfc is for files with loss: lossless ones are coded by rANS")
         check_exact(args.picture)
@@ -79,18 +83,6 @@ def _encoder(args) -> Callable[[np.ndarray], bytes]:
     return coded
 
 
-def check_exact(path: Path) -> None:
-    """ValueError for a picture that three channels of 8 bits do not hold."""
-    data = np.fromfile(path, np.uint8)
-    found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if found is None:  # no picture, of which `read_image` says more, or of a kind without either
-        return
-    if found.dtype != np.uint8:
-        raise ValueError(f"{path} is {found.dtype}; lossless files hold 8 bits a channel")
-    if found.ndim == 3 and found.shape[2] > 3:
-        raise ValueError(f"{path} has an alpha channel, which lossless files do not hold")
-
-
 def _same(path, decoded, wanted):
     if not np.array_equal(decoded, wanted):
         raise ValueError(f"{path}: what was decoded is not what was encoded")
@@ -112,18 +104,27 @@ def decode(args: argparse.Namespace) -> None:
     decoded = read(data, args.model, levels=args.levels)
     features = decoded.features if args.features else None
     kind = Image.registered_extensions()[ending]
-    with whole_file(args.picture) as part:
-        Image.fromarray(decoded.image).save(part, format=kind, **SAVED.get(kind, {}))
-    if features is not None:
-        with whole_file(args.features) as part, part.open("wb") as file:
-            np.savez(file, features=features)
     height, width, _ = decoded.image.shape
+    if max(height, width) > LONGEST.get(kind, max(height, width)):
+        raise ValueError(
+            f"{args.picture}: {ending} holds up to {LONGEST[kind]} pixels a side, not "
+            f"{width}x{height}: write .png"
+        )
+    with contextlib.ExitStack() as both:  # or neither
+        part = both.enter_context(whole_file(args.picture))
+        Image.fromarray(decoded.image).save(part, format=kind, **SAVED.get(kind, {}))
+        if features is not None:
+            other = both.enter_context(whole_file(args.features))
+            with other.open("wb") as file:
+                np.savez(file, features=features)
     print(f"{args.picture}: {width}x{height}, {decoded.levels[0]} of {decoded.levels[1]} levels")
 
 
 def _decode_clip(args, data):
     if args.frame is not None or args.levels is not None or args.features is not None:
         raise ValueError(f"{args.picture}: --frame, --levels and --features are for pictures")
+    if data[:4] == container.MAGIC:
+        raise ValueError(f"{args.file} is a picture: write .png, not {args.picture}")
     header, frames = frames_of(data)
     codec = decoder(args.model)
     images = (codec.decode(frame).image for frame in frames)

@@ -32,6 +32,7 @@ HASH = 8  # bytes of the model's
 LARGEST = 1 << 16  # of a side: what is longer is a broken header
 MOST = 1 << 22  # pixels of a tile, so that no header can ask for more memory at once
 DENSEST = 1 << 18  # pixels a byte can stand for: a symbol takes 2^-16 bits at least
+DENSEST_LOSSLESS = 1 << 14  # a tile has 45 strings of 7 bytes or more, and MOST pixels at most
 QUALITY = 256  # parts of a step between two qualities
 
 
@@ -100,7 +101,8 @@ def read(data: bytes) -> tuple[Header, list[bytes]]:
         lengths=tuple(lengths),
         checksums=tuple(np.frombuffer(data[at:end], _check(flags)).tolist()),
     )
-    if header.height * header.width > DENSEST * (sum(lengths) + end):
+    densest = DENSEST_LOSSLESS if header.lossless else DENSEST
+    if header.height * header.width > densest * (sum(lengths) + end):
         raise BitstreamError(
             f"{sum(lengths)} bytes of substreams cannot hold {header.width}×{header.height} pixels"
         )

@@ -7,9 +7,9 @@ import numpy as np
 
 from jaxvision.data import y4m
 from jaxvision.data.images import read_image
-from jaxvision.entropy.errors import BitstreamError
 from jaxvision.wavenet_mv import clip, commands, container
 from jaxvision.wavenet_mv.codec import Codec
+from jaxvision.wavenet_mv.refusal import REFUSALS, refusal
 
 
 def info(args: argparse.Namespace) -> None:
@@ -40,7 +40,9 @@ def info(args: argparse.Namespace) -> None:
 def _info_clip(args, data):
     header, frames, count = clip.read(data)
     pixels = header.height * header.width * count
-    rate = f"{header.rate[0] / header.rate[1]:.6g} a second"
+    rate = "rate unknown"
+    if header.rate[1]:
+        rate = f"{header.rate[0] / header.rate[1]:.6g} a second"
     print(f"{args.file}: {header.width}x{header.height}, {count} frames, {rate}, {header.chroma}")
     print(_size(len(data), max(pixels, 1)))
     if len(frames) < count:
@@ -69,13 +71,13 @@ def verify(args: argparse.Namespace) -> None:
     for path in args.file:
         try:
             about = _verified(path, codec, args.against)
-        except (OSError, BitstreamError) as error:
+        except REFUSALS as error:
             bad += 1
-            print(f"{path}: {error}")
+            print(f"{path}: {refusal(error, path).removeprefix(f'{path}: ')}")
             continue
         print(f"{path}: whole{about}")
     if bad:
-        raise SystemExit(f"error: {bad} of {len(args.file)} files are broken")
+        raise SystemExit(f"error: {bad} of {len(args.file)} files did not pass")
 
 
 def _verified(path: Path, codec: Codec | None, against: Path | None) -> str:
@@ -88,7 +90,8 @@ def _verified(path: Path, codec: Codec | None, against: Path | None) -> str:
         return ""
     wanted = read_image(against)
     if wanted.shape != image.shape:
-        raise ValueError(f"{against} is {wanted.shape}, {path} {image.shape}")
+        sizes = ["x".join(map(str, x.shape[1::-1])) for x in (wanted, image)]
+        raise ValueError(f"{against} is {sizes[0]}, {path} {sizes[1]}")
     error = np.mean((wanted.astype(np.float64) - image) ** 2)
     return f", {10 * np.log10(255**2 / max(error, 1e-10)):.2f} dB" if error else ", identical"
 
@@ -97,11 +100,15 @@ def _verified_clip(path, data, codec, against):
     header, frames = commands.frames_of(data)
     codec = commands.decoder(None) if codec is None else codec
     wanted = None if against is None else y4m.Reader(against)
-    if wanted is not None and wanted.header.shapes != header.shapes:
-        raise ValueError(f"{against} is {wanted.header.shapes[0]}, {path} {header.shapes[0]}")
     shown = (commands.planes_of(codec.decode(frame).image, header) for frame in frames)
     if wanted is None:
         return f", {sum(1 for _ in shown)} frames"
+    kinds = [f"{x.width}x{x.height}, {x.chroma}" for x in (wanted.header, header)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"{against} is {kinds[0]}; {path} {kinds[1]}")
+    count = sum(1 for _ in wanted)
+    if count != len(frames):
+        raise ValueError(f"{against} has {count} frames, {path} {len(frames)}")
     found = [y4m.psnr(a, b) for a, b in zip(wanted, shown, strict=True)]
     luma, _, _, both = np.mean(found, axis=0)
     return f", {len(found)} frames, PSNR-Y {luma:.2f} dB, 6:1:1 {both:.2f} dB"

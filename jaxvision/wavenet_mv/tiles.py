@@ -8,7 +8,7 @@ what is cut out of a window is what the whole picture would have given: there ar
 import dataclasses
 
 from jaxvision.entropy.errors import BitstreamError
-from jaxvision.wavenet_mv.container import MOST, Header
+from jaxvision.wavenet_mv.container import LARGEST, MOST, Header
 
 LEAST = 64  # of a tile's side
 USUAL = 1024  # the side where none is asked for
@@ -70,8 +70,10 @@ def chosen(tile: int | None, height: int, width: int) -> int:
 
 def check(tile: int, multiple: int) -> None:
     """ValueError unless `tile` is 0 or can be the side of tiles."""
-    if tile % multiple or tile < 0 or 0 < tile < LEAST:
-        raise ValueError(f"tile={tile} must be 0, or a multiple of {multiple} from {LEAST}")
+    if tile % multiple or tile and not LEAST <= tile <= LARGEST:
+        raise ValueError(
+            f"tile={tile} must be 0, or a multiple of {multiple} from {LEAST} to {LARGEST}"
+        )
 
 
 def checked(header: Header, levels: int, multiple: int) -> int:

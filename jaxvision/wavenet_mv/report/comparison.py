@@ -20,8 +20,11 @@ from jaxvision.wavenet_mv.report.rates import NAME
 from jaxvision.wavenet_mv.report.reading import Labelled, Read
 from jaxvision.written import whole_file
 
-COLUMNS = ("Codec", "BPP", "PSNR", "MS-SSIM", "mAP", "IoU", "Latency")
-FORMATS = ("{}", "{:.4f}", "{:.2f}", "{:.4f}", "{:.4f}", "{:.4f}", "{:.4f}")
+COLUMNS = (
+    *("Codec", "BPP", "PSNR", "MS-SSIM"),
+    *("BPP heads", "Clamped", "mAP", "IoU", "Latency"),
+)
+FORMATS = ("{}", "{:.4f}", "{:.2f}", "{:.4f}", "{:.4f}", "{:.0f}", "{:.4f}", "{:.4f}", "{:.4f}")
 CODECS = (
     *("jpeg-420", "webp", "jpeg-2000", "jpeg-xl", "avif-444"),
     *("hevc-444", "hevc-420", "av1-420", "vvc-faster", "vvc-medium"),
@@ -31,12 +34,18 @@ CODECS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Line:
-    """Means over pictures; `latency` is decode seconds a picture. NaN is what was not measured."""
+    """Means over pictures; `latency` is decode seconds a picture. NaN is what was not measured.
+
+    `heads_bpp` are the bits a pixel of the labelled pictures, whose scores follow; `clamped` of
+    these have more bits than were wanted, or fewer: the codec's dial ends there.
+    """
 
     codec: str
     bpp: float
     psnr: float
     ms_ssim: float
+    heads_bpp: float = math.nan
+    clamped: float = math.nan
     mean_ap: float = math.nan
     iou: float = math.nan
     latency: float
@@ -91,15 +100,15 @@ def compared(
         line = _line(f"{NAME} λ={weight}", _rows(ours, pictures, quality), read)
         wanted.append((weight, line.bpp, read))
         lines.append(line)
-        echo(f"{line.codec}: {line.bpp:.3f} bpp, {line.psnr:.2f} dB")
+        echo(_said(line))
     for name, other in found.codecs.items():
         try:
             for weight, bpp, read in wanted:
-                rows = _rows(other, pictures, at_bpp(other, images, bpp))
+                rows = _rows(other, pictures, at_bpp(other, images, bpp).quality)
                 theirs = labelled.other(other, read.bpp) if labelled else None
                 line = _line(f"{name} at the bits of λ={weight}", rows, theirs)
                 lines.append(line)
-                echo(f"{line.codec}: {line.bpp:.3f} bpp, {line.psnr:.2f} dB")
+                echo(_said(line))
         except CodecError as error:
             lines.append(NotRun(name, str(error)))
     lines += [NotRun(name, reason) for name, reason in found.missing.items()]
@@ -120,6 +129,24 @@ def write(folder: Path, lines: Iterable[Line | NotRun], notes: Sequence[str] = (
     return paths
 
 
+def remarks(lines: Iterable[Line | NotRun]) -> list[str]:
+    """A sentence for each codec that does not reach our bits on the labelled pictures."""
+    measured = [line for line in lines if isinstance(line, Line)]
+    ours = {line.codec.removeprefix(f"{NAME} "): line.heads_bpp for line in measured}
+    return [
+        f"{line.codec}: its dial ends at {line.heads_bpp:.4f} bits a pixel of the labelled "
+        f"pictures, where ours take {ours[line.codec.split()[-1]]:.4f}: not as many bits."
+        for line in measured
+        if line.clamped > 0
+    ]
+
+
+def _said(line: Line) -> str:
+    read = "" if math.isnan(line.heads_bpp) else f"; labelled pictures {line.heads_bpp:.4f} bpp"
+    clamped = ", the end of its dial" if line.clamped > 0 else ""
+    return f"{line.codec}: {line.bpp:.3f} bpp, {line.psnr:.2f} dB{read}{clamped}"
+
+
 def _rows(codec: Other, pictures: Mapping[str, np.ndarray], quality: float) -> list[Row]:
     return [measure(codec, image, quality, name=name) for name, image in pictures.items()]
 
@@ -127,7 +154,9 @@ def _rows(codec: Other, pictures: Mapping[str, np.ndarray], quality: float) -> l
 def _line(name: str, rows: Sequence[Row], read: Read | None) -> Line:
     values = {n: float(np.mean([getattr(r, n) for r in rows])) for n in ("bpp", "psnr", "ms_ssim")}
     latency = float(np.mean([row.decode_ms for row in rows])) / 1000
-    tasks = dict(mean_ap=read.mean_ap, iou=read.iou) if read else {}
+    tasks = {}
+    if read:
+        tasks = dict(heads_bpp=read.bpp, clamped=read.clamped, mean_ap=read.mean_ap, iou=read.iou)
     return Line(codec=name, latency=latency, **values, **tasks)
 
 

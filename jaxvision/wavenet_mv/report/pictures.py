@@ -35,7 +35,7 @@ def draw_pictures(
         rows = figure.subplots(len(shown), 3, squeeze=False)
         for axes, (name, image) in zip(rows, shown, strict=True):
             data = codec.encode(image, quality)
-            setting = at_bpp(JPEG_420, [image], 8 * len(data) / image[..., 0].size)
+            setting = at_bpp(JPEG_420, [image], 8 * len(data) / image[..., 0].size).quality
             jpeg = JPEG_420.encode(image, setting)
             columns = (
                 (name.replace("$", r"\$"), None, image),

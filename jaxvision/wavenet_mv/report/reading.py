@@ -18,14 +18,19 @@ from jaxvision.wavenet_mv.heads.model import predictions
 from jaxvision.wavenet_mv.reader import Names, Reader
 from jaxvision.wavenet_mv.tasks import Scores
 
-SEARCHED = 8  # pictures by which the quality of another codec is found
+SEARCHED = 64  # pictures, of all, by which the quality of another codec is found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Read:
-    """Mean bits a pixel of the labelled pictures, and scores; NaN where there is no such head."""
+    """Mean bits a pixel of the labelled pictures, and scores; NaN where there is no such head.
+
+    A pixel is one of the canvas that they are read on. `clamped` counts those coded at the end of a
+    codec's dial although its bits are not near those wanted.
+    """
 
     bpp: float
+    clamped: int
     mean_ap: float
     iou: float
     top1: float
@@ -68,17 +73,17 @@ class Labelled:
 
     def other(self, codec: Other, bpp: float) -> Read:
         """By files of another codec, at the quality whose bits are nearest to `bpp`."""
-        some = [image for batch in self.batches for image in self._images(batch)]
-        quality = at_bpp(codec, some[:SEARCHED], bpp)
+        images = [image for batch in self.batches for image in self._images(batch)]
+        found = at_bpp(codec, images[:: -(-len(images) // SEARCHED)], bpp)
 
         def features(images):
-            files = [codec.encode(image, quality) for image in images]
+            files = [codec.encode(image, found.quality) for image in images]
             shown = np.stack([codec.decode(data) for data in files])
             return self._analysed(self.state, shown), [len(data) for data in files]
 
-        return self._read(features)
+        return self._read(features, clamped=len(images) if found.clamped else 0)
 
-    def _read(self, features: Callable) -> Read:
+    def _read(self, features: Callable, *, clamped: int = 0) -> Read:
         scores = Scores(self.names, self.source)
         for batch in self.batches:
             images = np.asarray(batch["image"])
@@ -88,7 +93,8 @@ class Labelled:
             scores.add(batch, said | {"bpp": bpp})
         result = scores.result()
         named = {"bpp": "bpp", "mean_ap": "mAP", "iou": "mIoU", "top1": "top1"}
-        return Read(**{field: result.get(name, math.nan) for field, name in named.items()})
+        values = {field: result.get(name, math.nan) for field, name in named.items()}
+        return Read(clamped=clamped, **values)
 
     @staticmethod
     def _images(batch: Mapping[str, Any]) -> list[np.ndarray]:
