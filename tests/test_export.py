@@ -137,7 +137,7 @@ def test_the_verb_exports_the_trained_model(toy_system, capsys):
 @pytest.mark.slow
 def test_onnx_computes_what_the_model_does(model, tmp_path):
     """Needs the extra `onnx`: uv run --extra onnx pytest -m slow tests/test_export.py"""
-    import onnxruntime
+    onnxruntime = pytest.importorskip("onnxruntime")
 
     said = []
     path = export.export_onnx(forward, model, EXAMPLE, tmp_path / "model.onnx", say=said.append)
