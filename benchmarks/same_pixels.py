@@ -45,7 +45,9 @@ def untrained(path: Path, seed: int = 0) -> None:
     """A small model whose every parameter is drawn, so that nothing is zero or exact by chance."""
     cfg = WavenetMvConfig(
         wavelet=WaveletConfig(levels=2, width=16),
-        compressor=CompressorConfig(latents=32, deeper=1, hyper=4, width=16),
+        compressor=CompressorConfig(
+            latents=32, deeper=1, hyper=4, width=16, dead_zone=0.5, thrift=0.0
+        ),  # numbers are rounded: such a model would leave all of them out
     )
     graph, state = nnx.split(nnx.eval_shape(lambda: WavenetMV(cfg, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(seed)

@@ -150,6 +150,8 @@ def test_onnx_computes_what_the_model_does(model, tmp_path):
 
 @pytest.mark.slow
 def test_what_onnx_cannot_express_is_named(model, tmp_path):
+    pytest.importorskip("jax2onnx")
+
     def spectral(model, batch):
         return {"y": jnp.linalg.eigvals(batch["x"][:, None] * batch["x"][:, :, None]).imag}
 
