@@ -120,9 +120,8 @@ def get_config(preset: str = "base"):
         kind="multitask",
         sizes=(64, 32, 16, 8),
         batch=32 if tiny else 256,
-        ema=0.995,
         best="val/score",
-        loss=fields_of(LossConfig, dict(regret=5.0, symmetry="all")),
+        loss=fields_of(LossConfig, dict(regret=1.0, symmetry="all")),
     )
     steps = dict(stage1=600, stage2_frozen=150, stage2=400, rect=300, calibrate=60, pipeline=0)
     steps |= dict(ab0=150, ab1=150, ab2=150, multitask=3500)
