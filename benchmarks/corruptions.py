@@ -77,6 +77,14 @@ def shown(data: bytes, codec: Codec) -> bytes:
     return header.line + b"".join(shown(frame, codec) for frame in frames)
 
 
+def right(made: dict[str, bytes], codec: Codec) -> set[bytes]:
+    """What the files show, and the frames of clips: a splice may leave one of these whole."""
+    frames = [
+        x for data in made.values() if clip.is_clip(data) for x in commands.frames_of(data)[1]
+    ]
+    return {shown(data, codec) for data in (*made.values(), *frames)}
+
+
 def files(seed: int) -> tuple[Codec, dict[str, bytes]]:
     """Two files of each kind, of pictures of waves and noise."""
     cfg = WavenetMvConfig(
@@ -128,7 +136,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     codec, made = files(_SEED.value)
-    good = {shown(data, codec) for data in made.values()}
+    good = right(made, codec)
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     longest, begun = (0.0, "", ""), time.perf_counter()
     for kind, way, data in trials(made, _COUNT.value, _SEED.value):

@@ -246,8 +246,11 @@ def test_damage_of_any_kind_is_refused():
     """A sample of benchmarks/corruptions.py, for the two kinds of files that need no model more."""
     files = {"tiles 0": tiled(), "lossless 0": lossless_file.encode(picture(20, 30))}
     head = y4m.parsed(b"YUV4MPEG2 W190 H129 F25:1 C420jpeg")
-    files["clip 0"] = clip.write(head, [tiled(), tiled()])
-    good = {corruptions.shown(data, codec()) for data in files.values()}
+    files["clip 0"] = clip.write(head, [tiled(), alone := codec().encode(picture(129, 190), 0.0)])
+    good = corruptions.right(files, codec())
+    assert (
+        corruptions.tried(lambda data: corruptions.shown(data, codec()), alone, "", good) == "right"
+    )
     seen = set()
     for kind, way, data in corruptions.trials(files, 240, 0):
         decode = functools.partial(corruptions.shown, codec=codec())

@@ -10,7 +10,7 @@ REFUSALS = (OSError, ValueError, MemoryError, RuntimeError)  # for `refusal` to 
 def refusal(error: Exception, path: Path) -> str:
     """One line on one of `REFUSALS`; an error that is no fault of the file's is raised anew."""
     if isinstance(error, MemoryError) or out_of_memory(error):
-        return f"{path}: it takes more memory than there is; --tile=1024 encodes with less"
+        return f"{path}: it takes more memory than there is"
     if isinstance(error, RuntimeError):
         raise error
     return one_line(error, {})
