@@ -107,7 +107,7 @@ class Reader:
             while line := _line(file, self.path, ended=True):
                 if line.split(b" ")[0].rstrip(b"\n") != b"FRAME":
                     raise ValueError(f"{self.path}: frame {number} begins with {line[:20]!r}")
-                size = sum(rows * columns for rows, columns in self.header.shapes)
+                size = sum(rows * columns for rows, columns in self.header.shapes) * dtype.itemsize
                 if os.fstat(file.fileno()).st_size - file.tell() < size:  # before memory is taken
                     raise ValueError(f"{self.path}: frame {number} is cut off")
                 planes = []
