@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 
 from jaxvision.cnn_av1.levels import LEVELS
 from jaxvision.cnn_av1.loss import (
@@ -19,7 +20,7 @@ from jaxvision.cnn_av1.loss import (
 from jaxvision.cnn_av1.model import BackboneConfig
 from jaxvision.cnn_av1.pipeline import MultiTask
 from jaxvision.cnn_av1.stage_model import ModelConfig, StageModel
-from jaxvision.cnn_av1.stages import levelled
+from jaxvision.cnn_av1.stages import levelled, made_of
 from jaxvision.nn.resnet import ResNetConfig
 from jaxvision.step import INFERENCE
 
@@ -125,6 +126,17 @@ def test_one_net_learns_all_tasks_and_the_regret(batch):
     with_regret = multitask_loss(dataclasses.replace(PLAIN, regret=1.0))
     assert value(with_regret, model, dear)[0] > plain
     assert value(with_regret, model, rows)[0] == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_a_stage_knows_what_its_model_is_made_of():
+    def made(**fields):
+        plain = dict(kind="stage", task="binary", adapters=0)
+        return made_of(ConfigDict(plain | fields), dataclasses.replace(CFG, centers=False))
+
+    assert made(task="ab").centers and made(kind="pipeline").centers and not made().centers
+    assert made(adapters=4).adapters == 4
+    many = made(kind="multitask")
+    assert many.backbone.levels == len(LEVELS) and not many.centers
 
 
 def test_wrong_settings_are_named():

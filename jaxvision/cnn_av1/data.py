@@ -17,7 +17,6 @@ from jaxvision.cnn_av1.levels import LEVELS, Level, level_of, shrunk
 from jaxvision.data.pipeline import Row, batches, shuffled
 
 SPLITS = ("train", "val", "test")
-MEMBERS = 3  # of the ensemble for AB types
 BALANCES = ("none", "classes")
 
 

@@ -1,7 +1,6 @@
 """The files that each trained stage leaves in the folder of its run, under the seed's names."""
 
 import csv
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,11 +48,6 @@ def write_history(stage: str, metrics: Path, path: Path) -> None:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def plain_config(config: object) -> dict:
-    """A dataclass as what JSON can hold."""
-    return dataclasses.asdict(config)
 
 
 def _plain(value):

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision.cnn_av1 import decide
+from jaxvision.cnn_av1.dataset.ensembles import MEMBERS
 from jaxvision.cnn_av1.model import Backbone
 from jaxvision.cnn_av1.stage_model import STAGES, ModelConfig, StageModel, allowed, make_head
-
-MEMBERS = 3  # of the AB ensemble
 
 
 class Pipeline(nnx.Module):

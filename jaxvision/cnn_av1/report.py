@@ -1,6 +1,7 @@
 """What a run has found: tables, pictures and models in its folder."""
 
 import csv
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from jaxvision.cnn_av1 import comparison, predictor, thresholds
 from jaxvision.cnn_av1.classes import TYPES, names, stage_labels
 from jaxvision.cnn_av1.data import PartitionData
 from jaxvision.cnn_av1.evaluation import draw, type_scores
-from jaxvision.cnn_av1.exports import export_stage, plain_config
+from jaxvision.cnn_av1.exports import export_stage
 from jaxvision.cnn_av1.levels import LEVELS
 from jaxvision.cnn_av1.pipeline import MultiTask
 from jaxvision.cnn_av1.stage_model import STAGES, ModelConfig
-from jaxvision.cnn_av1.stages import levelled
+from jaxvision.cnn_av1.stages import made_of
 from jaxvision.metrics import classes
 from jaxvision.metrics.class_figures import reliability_figure
 from jaxvision.stage import Stage
@@ -46,15 +47,15 @@ def write_report(
     made = configs.from_config(ModelConfig, config.model, path="model.")
     nets: dict[str, nnx.Module] = {}
     for name, stage in stages.items():
-        kind = config.stages[name].kind
-        if kind in ("stage", "calibrate", "multitask"):
-            about = levelled(made) if kind == "multitask" else made
-            export_stage(stage, workdir, output, plain_config(about))
+        kind, about = config.stages[name].kind, made_of(config.stages[name], made)
+        if kind != "pipeline":
+            export_stage(stage, workdir, output, dataclasses.asdict(about))
         if kind in ("pipeline", "multitask") and data.cfg.size in LEVELS:
             nets[name] = restore_model(stage, workdir)[0]
-    for net in nets.values():
+    for name, net in nets.items():
         if isinstance(net, MultiTask):
-            predictor.save(output / "model.npz", net, levelled(made))
+            about = made_of(config.stages[name], made)
+            predictor.save(output / "model.npz", net, about)
     if not nets:
         return {}
     return _compared(nets, output, say, config=config, data=data)

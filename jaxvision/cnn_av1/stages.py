@@ -11,8 +11,9 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision.cnn_av1.classes import TYPES, names, stage_labels
-from jaxvision.cnn_av1.data import MEMBERS, PartitionData, level_batches, stage_batches
+from jaxvision.cnn_av1.classes import names, stage_labels
+from jaxvision.cnn_av1.data import PartitionData, level_batches, stage_batches
+from jaxvision.cnn_av1.dataset.ensembles import MEMBERS
 from jaxvision.cnn_av1.evaluation import TYPE_SCALARS, StageReport, TypesReport
 from jaxvision.cnn_av1.levels import LEVELS, level_of
 from jaxvision.cnn_av1.loss import LossConfig, multitask_loss, stage_loss, temperature_loss
@@ -35,7 +36,7 @@ def make_stage(name: str, config: ConfigDict, data: PartitionData, model: ModelC
     if cfg.kind in ("stage", "calibrate") and cfg.task not in STAGES:
         raise ValueError(f"stages.{name}.task {cfg.task!r}{nearest(cfg.task, STAGES)}")
     loss = configs.from_config(LossConfig, cfg.loss, path=f"stages.{name}.loss.")
-    model = dataclasses.replace(model, adapters=cfg.adapters)
+    model = made_of(cfg, model)
     if cfg.kind == "multitask":
         return _multitask(name, config, data, model, loss)
     if cfg.kind == "pipeline":
@@ -45,10 +46,8 @@ def make_stage(name: str, config: ConfigDict, data: PartitionData, model: ModelC
 
 def _one_task(name, config, data, model, loss) -> Stage:
     cfg, four_way = config.stages[name], data.cfg.four_way
-    if cfg.task == "ab":
-        model = dataclasses.replace(model, centers=True)
-        if not 0 <= cfg.member < MEMBERS:
-            raise ValueError(f"stages.{name}.member={cfg.member} must be from 0 to {MEMBERS - 1}")
+    if cfg.task == "ab" and not 0 <= cfg.member < MEMBERS:
+        raise ValueError(f"stages.{name}.member={cfg.member} must be from 0 to {MEMBERS - 1}")
     calibrates = cfg.kind == "calibrate"
 
     @functools.cache
@@ -94,7 +93,6 @@ def _one_task(name, config, data, model, loss) -> Stage:
 
 def _multitask(name, config, data, model, loss) -> Stage:
     cfg = config.stages[name]
-    model = levelled(model)
 
     def blocks(split: str) -> grain.MapDataset:
         train = split == "train"
@@ -118,7 +116,6 @@ def _multitask(name, config, data, model, loss) -> Stage:
 
 def _pipeline(name, config, data, model) -> Stage:
     cfg = config.stages[name]
-    model = dataclasses.replace(model, centers=True)
 
     def blocks(split: str) -> grain.MapDataset:
         found = data.typed_blocks(split)
@@ -138,6 +135,15 @@ def _pipeline(name, config, data, model) -> Stage:
         scalars=TYPE_SCALARS,
         evals={split: (answers, report(split), LAST) for split in ("val", "test")},
     )
+
+
+def made_of(cfg: ConfigDict, model: ModelConfig) -> ModelConfig:
+    """What the model of a stage is made of, from the stage's fields and the config's model."""
+    model = dataclasses.replace(model, adapters=cfg.adapters)
+    if cfg.kind == "multitask":
+        return levelled(model)
+    centers = cfg.kind == "pipeline" or cfg.task == "ab"
+    return dataclasses.replace(model, centers=centers)
 
 
 def levelled(model: ModelConfig) -> ModelConfig:
@@ -231,6 +237,3 @@ def _graft(name: str, source: str, config: ConfigDict) -> Graft:
     if there.task != here.task:
         return Graft(source=source, rename=(("^head/", f"{there.task}_head/"),))
     return Graft(source=source)
-
-
-__all__ = ["TYPES", "LevelReport", "answers", "level_scalars", "levelled", "make_stage"]

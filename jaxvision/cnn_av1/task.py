@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from jaxvision import config as configs
 from jaxvision.cnn_av1.data import DataConfig, PartitionData
 from jaxvision.cnn_av1.levels import INPUT
-from jaxvision.cnn_av1.pipeline import MultiTask
 from jaxvision.cnn_av1.predict import PredictConfig, predict
 from jaxvision.cnn_av1.report import write_report
 from jaxvision.cnn_av1.stage_model import ModelConfig, StageModel
@@ -61,6 +60,3 @@ def example(cfg: DataConfig, *, levels: bool) -> dict[str, np.ndarray]:
         "qp": np.zeros(1, np.int32),
         "level": np.zeros(1, np.int32),
     }
-
-
-__all__ = ["MultiTask", "build"]

@@ -12,6 +12,7 @@ import itertools
 
 import numpy as np
 
+MEMBERS = 3
 FEWEST = 4
 
 

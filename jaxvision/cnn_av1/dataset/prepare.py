@@ -16,12 +16,10 @@ from jaxvision.cnn_av1.dataset import records, rows
 from jaxvision.cnn_av1.dataset.align import labels_of
 from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
 from jaxvision.cnn_av1.dataset.check import check_files, check_sequence
-from jaxvision.cnn_av1.dataset.ensembles import bootstrap
+from jaxvision.cnn_av1.dataset.ensembles import MEMBERS, bootstrap
 from jaxvision.cnn_av1.dataset.manifest import NAME, held_sources, read_manifest
 from jaxvision.cnn_av1.dataset.merge import merged
 from jaxvision.cnn_av1.dataset.split import TRAIN, VAL, split_sources
-
-MEMBERS = 3
 
 
 def prepare(

@@ -63,7 +63,7 @@ def make_tables(
         tell(unit.name)
         try:
             return unit, label_unit(root, unit, made_of, library, tell=tell)
-        except BaseException:
+        except BaseException:  # whatever ends one unit, the others are to stop too
             stopped.set()
             raise
 
