@@ -1,12 +1,13 @@
 """What an evaluation of a stage, or of the ten types, finds, and the pictures it leaves."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jaxvision.cnn_av1.classes import TYPES, names, stage_labels
+from jaxvision.cnn_av1.levels import LEVELS
 from jaxvision.metrics import classes
 from jaxvision.metrics.class_figures import confusion_figure, reliability_figure
 from jaxvision.metrics.classes import ClassScores
@@ -79,6 +80,34 @@ class TypesReport:
         return self._directory / f"{self._prefix}{name}"
 
 
+class LevelReport:
+    """A host metric: `TypesReport` for the rows of each size."""
+
+    def __init__(self, folder: Path, split: str, sizes: Sequence[int]):
+        self._parts = {
+            LEVELS[size].number: (
+                size,
+                TypesReport(folder, title=f"{size} pixels", prefix=f"{split}_{size}_", flat=True),
+            )
+            for size in sizes
+        }
+
+    def add(self, batch: Mapping, predictions: Mapping) -> None:
+        levels = np.asarray(batch["level"])
+        for number, (_, report) in self._parts.items():
+            mask = np.asarray(batch["mask"], bool) & (levels == number)
+            if mask.any():
+                report.add({**batch, "mask": mask}, predictions)
+
+    def result(self) -> Mapping[str, float]:
+        found, scores = {}, []
+        for size, report in self._parts.values():
+            part = report.result()
+            scores.append(part["macro_f1"])
+            found |= {f"{size}/{name}": value for name, value in part.items()}
+        return {"score": float(np.mean(scores))} | found
+
+
 def type_scores(
     types: np.ndarray, hard: np.ndarray, truth: np.ndarray
 ) -> tuple[ClassScores, dict[str, float]]:
@@ -107,6 +136,11 @@ TYPE_SCALARS = (
     *classes.scalar_names(TYPES),
     *("macro_f1_8", "top3", "calibration_error", "log_loss"),
 )
+
+
+def level_scalars() -> tuple[str, ...]:
+    """The metrics of a `MultiTask`: those of each size, and `score`, their mean macro-F1."""
+    return ("score", *(f"{size}/{name}" for size in LEVELS for name in TYPE_SCALARS))
 
 
 def draw(path: Path, scores: ClassScores, shown: tuple[str, ...], *, title: str) -> None:

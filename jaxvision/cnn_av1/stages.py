@@ -14,7 +14,13 @@ from jaxvision import config as configs
 from jaxvision.cnn_av1.classes import names, stage_labels
 from jaxvision.cnn_av1.data import PartitionData, level_batches, stage_batches
 from jaxvision.cnn_av1.dataset.ensembles import MEMBERS
-from jaxvision.cnn_av1.evaluation import TYPE_SCALARS, StageReport, TypesReport
+from jaxvision.cnn_av1.evaluation import (
+    TYPE_SCALARS,
+    LevelReport,
+    StageReport,
+    TypesReport,
+    level_scalars,
+)
 from jaxvision.cnn_av1.levels import LEVELS, level_of
 from jaxvision.cnn_av1.loss import LossConfig, multitask_loss, stage_loss, temperature_loss
 from jaxvision.cnn_av1.pipeline import MultiTask, Pipeline
@@ -158,39 +164,6 @@ def levelled(model: ModelConfig) -> ModelConfig:
 def answers(net: nnx.Module, batch: Mapping, rngs: nnx.Rngs | None = None) -> dict:
     """What a `Pipeline` or a `MultiTask` says of blocks."""
     return net(batch["block"], batch["qp"], batch["level"])
-
-
-def level_scalars() -> tuple[str, ...]:
-    """The metrics of a `MultiTask`: those of each size, and `score`, their mean macro-F1."""
-    return ("score", *(f"{size}/{name}" for size in LEVELS for name in TYPE_SCALARS))
-
-
-class LevelReport:
-    """A host metric: `TypesReport` for the rows of each size."""
-
-    def __init__(self, folder: Path, split: str, sizes: Sequence[int]):
-        self._parts = {
-            LEVELS[size].number: (
-                size,
-                TypesReport(folder, title=f"{size} pixels", prefix=f"{split}_{size}_", flat=True),
-            )
-            for size in sizes
-        }
-
-    def add(self, batch: Mapping, predictions: Mapping) -> None:
-        levels = np.asarray(batch["level"])
-        for number, (_, report) in self._parts.items():
-            mask = np.asarray(batch["mask"], bool) & (levels == number)
-            if mask.any():
-                report.add({**batch, "mask": mask}, predictions)
-
-    def result(self) -> Mapping[str, float]:
-        found, scores = {}, []
-        for size, report in self._parts.values():
-            part = report.result()
-            scores.append(part["macro_f1"])
-            found |= {f"{size}/{name}": value for name, value in part.items()}
-        return {"score": float(np.mean(scores))} | found
 
 
 def _by_level(folder: Path, *, sizes: Sequence[int], split: str) -> tuple[LevelReport]:
