@@ -47,6 +47,7 @@ REFERENCE = "sequential"
 WIDE_HEAD = "^head/(?!temperature)"
 EVERYTHING = ".*(?<!temperature)$"
 ADAPTERS = 16  # hidden channels
+REGRET = 1.0  # its weight beside the likelihoods
 DRAWS = 2000
 
 
@@ -67,9 +68,10 @@ def arm_config(arm: str, seed: int, steps: int, *, tiny: bool) -> ConfigDict:
         stages.adapters = ConfigDict(
             stage2 | dict(init_from=("stage1",), adapters=ADAPTERS, train=own)
         )
-        many = stages.multitask.to_dict() | dict(sizes=(16,), batch=stage2["batch"])
+        one_size = dict(sizes=(16,), shares=(1.0,), left=0.0)  # the blocks of the other arms
+        many = stages.multitask.to_dict() | one_size | dict(batch=stage2["batch"])
         stages.multitask = ConfigDict(many | dict(loss=many["loss"] | dict(regret=0.0)))
-        stages.regret = ConfigDict(many)
+        stages.regret = ConfigDict(many | dict(loss=many["loss"] | dict(regret=REGRET)))
     for name in (*ARMS, "stage1"):
         stages[name].steps = steps // 2 if name == "head" else steps
         stages[name].eval_every = stages[name].save_every = max(steps // 4, 2)

@@ -27,7 +27,7 @@ def get_config(preset: str = "base"):
     config.seed = 42
     literal = dict(context=0, four_way=False)
     config.data = fields_of(DataConfig, literal if seed else dict(clips=1) if tiny else {})
-    resnet = dict(width=64 if seed or gpu else 24)
+    resnet = dict(width=64) if seed or gpu else dict(width=24, blocks=(1, 1, 1, 1))
     if tiny:
         resnet = dict(width=8, blocks=(1, 1), stem="half")
     backbone = dict(resnet=resnet)
@@ -36,8 +36,9 @@ def get_config(preset: str = "base"):
     else:
         # The recipe's dropout is for a net that is wider than these data can fill.
         backbone |= dict(features=512 if gpu else 192, dropout=(0.0, 0.0, 0.0, 0.1))
+        backbone |= dict(statistics=256)
     if tiny:
-        backbone |= dict(features=16, dropout=(0.1, 0.1))
+        backbone |= dict(features=16, dropout=(0.1, 0.1), statistics=16)
     hidden = 16 if tiny else 256 if seed or gpu else 128
     config.model = fields_of(
         ModelConfig,
@@ -48,6 +49,8 @@ def get_config(preset: str = "base"):
             four_way=not seed,
         ),
     )
+    for name in ("size", "context"):  # as the data's
+        del config.model.backbone[name]
     config.predict = fields_of(PredictConfig)
 
     shared = dict(
@@ -119,9 +122,11 @@ def get_config(preset: str = "base"):
     stages.multitask = shared | dict(
         kind="multitask",
         sizes=(64, 32, 16, 8),
+        shares=(0.1, 0.2, 0.5, 0.2),  # of the sizes, in training
+        left=0.4,  # of that, for nodes that were tried and left, to one of a coded tree
         batch=32 if tiny else 256,
         best="val/score",
-        loss=fields_of(LossConfig, dict(regret=1.0, symmetry="all")),
+        loss=fields_of(LossConfig, dict(regret=0.2, symmetry="all")),
     )
     steps = dict(stage1=600, stage2_frozen=150, stage2=400, rect=300, calibrate=60, pipeline=0)
     steps |= dict(ab0=150, ab1=150, ab2=150, multitask=3500)

@@ -77,13 +77,15 @@ def test_blocks_are_the_pixels_at_their_places():
         frame, row, col = frames[i], 16 * rows[i], 16 * cols[i]
         inner = found.blocks[i, 8:24, 8:24]
         np.testing.assert_array_equal(inner, luma[frame, row : row + 16, col : col + 16])
-    tried = embedded.blocks(clip.split, size=16, context=8, clips=1, tried=True)
-    assert len(tried) > len(found)
-    best = np.nanmin(tried.costs, axis=1)
-    assert (best >= 1).all()  # a cost is told in units of the best type's
-    basic = tried.labels < 4
-    own = tried.costs[basic, tried.labels[basic]]
-    np.testing.assert_allclose(own[np.isfinite(own)], 1, atol=1e-6)
+    left = embedded.blocks(clip.split, size=16, context=8, clips=1, nodes="left")
+    assert len(left) + len(found) == (clip.labels[16] != UNKNOWN).sum() and len(left)
+    for part in (found, left):
+        assert (np.nanmin(part.costs, axis=1) >= 1).all()  # in units of the best type's
+        basic = part.labels < 4
+        own = part.costs[basic, part.labels[basic]]
+        np.testing.assert_allclose(own[np.isfinite(own)], 1, atol=1e-6)
+    with pytest.raises(ValueError, match="nodes 'tried' are none of coded, left"):
+        embedded.blocks(clip.split, size=16, context=8, nodes="tried")
 
 
 def test_pixels_that_have_changed_are_refused(monkeypatch):
@@ -190,12 +192,15 @@ def test_batches_are_balanced_as_asked(data):
         weights(labels, "class")
 
 
-def test_all_sizes_come_alike(data):
-    sets = tuple(data.level_blocks("train", level) for level in LEVELS.values())
-    made = level_batches(sets, batch=400, train=True, seed=0)
+def test_sizes_come_by_their_shares(data):
+    sets = [data.level_blocks("train", level) for level in LEVELS.values()]
+    shares = (0.1, 0.2, 0.4, 0.3)
+    made = level_batches(sets, shares=shares, batch=400, train=True, seed=0)
     row = made[0]
     assert row["block"].shape == (400, INPUT, INPUT, 2) and row["block"].dtype == np.float32
-    np.testing.assert_allclose(np.bincount(row["level"], minlength=4) / 400, 0.25, atol=0.08)
+    np.testing.assert_allclose(np.bincount(row["level"], minlength=4) / 400, shares, atol=0.08)
+    with pytest.raises(ValueError, match="4 sets cannot have the shares"):
+        level_batches(sets, shares=(1.0,), batch=4, train=True, seed=0)
     assert np.isnan(row["costs"][row["level"] == 3]).all()  # regrets of 8 pixels are not kept
     plain = LevelExamples(sets)
     assert len(plain) == sum(map(len, sets))

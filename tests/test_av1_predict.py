@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxvision import model_file
 from jaxvision.cnn_av1 import predictor
-from jaxvision.cnn_av1.levels import LEVELS, around, shrunk
+from jaxvision.cnn_av1.levels import LEVELS, around, shrunk, squares
 from jaxvision.cnn_av1.model import BackboneConfig
 from jaxvision.cnn_av1.pipeline import MultiTask, Pipeline
 from jaxvision.cnn_av1.predict import PredictConfig, drawn, expected, predict
@@ -47,7 +47,7 @@ def planes(height=96, width=144, seed=0):
 @pytest.mark.parametrize("size", NODE_SIZES)
 def test_nodes_come_in_raster_order(net, ask, size):
     frame = planes()
-    found = ask(frame, 120, size)
+    found = ask(frame, 120)[size]
     rows, cols = 96 // size, 144 // size
     assert found.shape == (rows * cols, 10) and found.dtype == np.float32
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
@@ -64,28 +64,28 @@ def test_eight_bits_are_ten_with_zeros(ask):
     (luma,) = planes()
     eight = (luma >> 2).astype(np.uint8)
     shifted = eight.astype(np.uint16) << 2
-    np.testing.assert_array_equal(ask((eight,), 90, 16), ask((shifted,), 90, 16))
+    np.testing.assert_array_equal(ask((eight,), 90)[16], ask((shifted,), 90)[16])
     with pytest.raises(ValueError, match="planes are float32"):
-        ask((luma.astype(np.float32),), 90, 16)
+        ask((luma.astype(np.float32),), 90)
     with pytest.raises(ValueError, match="qindex=256"):
-        ask((luma,), 256, 16)
+        ask((luma,), 256)
     with pytest.raises(ValueError, match="size=4"):
-        ask((luma,), 90, 4)
-    assert ask((luma[:8, :8],), 90, 64).shape == (0, 10)
+        ask((luma,), 90, (4,))
+    assert ask((luma[:8, :8],), 90, (64,))[64].shape == (0, 10)
 
 
 def test_a_model_survives_its_file(net, ask, tmp_path):
     path = tmp_path / "model.npz"
     predictor.save(path, net, CFG)
     again = predictor.predictor(path)
-    np.testing.assert_array_equal(again(planes(), 60, 32), ask(planes(), 60, 32))
+    np.testing.assert_array_equal(again(planes(), 60)[32], ask(planes(), 60)[32])
     with pytest.raises(FileNotFoundError):
         predictor.predictor(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("no model")
     with pytest.raises(ValueError, match="text.npz is no model"):
         predictor.predictor(tmp_path / "text.npz")
     model_file.save(path, net, kind="other", config={})
-    with pytest.raises(ValueError, match="kind 'other', not 'cnn_av1 levels 1'"):
+    with pytest.raises(ValueError, match="kind 'other', not 'cnn_av1 levels 2'"):
         predictor.predictor(path)
     wide = dataclasses.replace(CFG, hidden=16)
     model_file.save(path, net, kind=predictor.KIND, config=dataclasses.asdict(wide))
@@ -96,12 +96,12 @@ def test_a_model_survives_its_file(net, ask, tmp_path):
 def fixed(choose):
     """A predictor that is sure of `choose(size, row, col)` of each node."""
 
-    def ask(frame, qindex, size):
+    def of_size(frame, size):
         rows, cols = (side // size for side in frame[0].shape)
         at = [(r, c) for r in range(rows) for c in range(cols)]
         return np.eye(10)[[choose(size, r, c) for r, c in at]].reshape(-1, 10)
 
-    return ask
+    return lambda frame, qindex: {size: of_size(frame, size) for size in NODE_SIZES}
 
 
 def test_an_expected_tree_goes_down_as_far_as_it_is_split():
@@ -159,3 +159,15 @@ def test_pictures_and_clips_become_pictures_and_tables(net, tmp_path):
     for fields, message in ((dict(qindex=300), "qindex=300"), (dict(frames=0), "frames=0")):
         with pytest.raises(ValueError, match=message):
             PredictConfig(**fields)
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 144), (70, 131), (40, 200)])
+def test_squares_are_the_blocks_with_what_is_around_them(height, width):
+    (luma,) = planes(height, width)
+    for size, level in LEVELS.items():
+        rows, cols = (x.ravel() for x in np.mgrid[: height // size, : width // size])
+        alone = around(luma, rows * size, cols * size, size=size, context=level.context)
+        found = squares(luma, size)
+        assert found.dtype == np.float32
+        # Beyond the edge a cell of the plane ends with the frame's last pixels, as a block's does
+        np.testing.assert_allclose(found, shrunk(alone, level.shrink), atol=0.02)

@@ -75,9 +75,10 @@ def test_the_verb_writes_a_stream_that_others_decode(steered, monkeypatch, tmp_p
     clip.write_bytes(b"YUV4MPEG2 W96 H64 F25:1 C420jpeg\n" + 2 * frame)
     made = types.ModuleType(encode.PREDICTOR)
     made.predictor = lambda path: (
-        lambda planes, qindex, level: np.tile(
-            np.eye(10)[0], (len(masks.positions(64, 96, level)[0]), 1)
-        )
+        lambda planes, qindex, levels: {
+            level: np.tile(np.eye(10)[0], (len(masks.positions(64, 96, level)[0]), 1))
+            for level in levels
+        }
     )
     monkeypatch.setitem(sys.modules, encode.PREDICTOR, made)
     monkeypatch.setattr(encode, "open_steered", lambda: steered)

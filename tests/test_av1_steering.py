@@ -122,21 +122,27 @@ def test_records_beyond_the_capacity_are_counted(steered, first):
 def test_a_sure_predictor_is_an_oracle_and_a_vague_one_none(steered, first):
     report = first[0]
 
-    def sure(planes, qindex, level):
-        assert planes is FRAME and qindex == 128
+    def of_level(level):
         rows, cols = masks.positions(HEIGHT, WIDTH, level)
         types = {(n.row, n.col): n.partition for n in report.trees[0] if n.size == level}
         return np.eye(10)[[types.get(at, 0) for at in zip(rows, cols, strict=True)]]
+
+    def sure(planes, qindex, levels):
+        assert planes is FRAME and qindex == 128
+        return {level: of_level(level) for level in levels}
+
+    def unsure(*at):
+        return {level: np.full_like(found, 0.1) for level, found in sure(*at).items()}
 
     steer = functools.partial(encode_steered, steered, [FRAME], depth=DEPTH, cq=32)
     taus = dict.fromkeys(NODE_SIZES, 0.9)
     found = steer(predict=sure, taus=taus)
     assert found.packets == report.packets and found.searched < report.searched / 3
     every = dict.fromkeys(NODE_SIZES, 1.0)
-    vague = steer(predict=lambda *at: np.full((len(sure(*at)), 10), 0.1), taus=every)
+    vague = steer(predict=unsure, taus=every)
     assert vague.packets == report.packets and vague.searched == report.searched
     with pytest.raises(ValueError, match="1 predictions for 48 nodes of 16 pixels"):
-        steer(predict=lambda *_: np.eye(10)[:1], taus={16: 0.9})
+        steer(predict=lambda *_: {16: np.eye(10)[:1]}, taus={16: 0.9})
     with pytest.raises(ValueError, match="tau=2"):
         steer(predict=sure, taus={16: 2})
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxvision.cnn_av1 import symmetry
 from jaxvision.cnn_av1.baseline import BoostedTrees, frequencies
 from jaxvision.cnn_av1.classes import NONE, TYPES
 from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
@@ -33,6 +34,16 @@ class Answer:
 def run(net: nnx.Module, found: BlockSet) -> dict[str, np.ndarray]:
     """What a `Pipeline` or a `MultiTask` says of all blocks, `[n …]`, by batches."""
     return _by_batches(net, found, levels=isinstance(net, MultiTask))
+
+
+def by_eight_views(net: nnx.Module, found: BlockSet) -> np.ndarray:
+    """Probabilities of the types `[n 10]`, the mean over the symmetries of the square."""
+    total = np.zeros((len(found), len(TYPES)), np.float32)
+    for number, table in enumerate(symmetry.TABLES):
+        blocks = symmetry.turned_blocks(found.blocks, np.full(len(found), number))
+        seen = dataclasses.replace(found, blocks=np.asarray(blocks))
+        total += run(net, seen)["types"][:, table]
+    return total / len(symmetry.TABLES)
 
 
 def classes_of(net: StageModel, found: BlockSet) -> np.ndarray:
@@ -113,7 +124,8 @@ def networks(
     """The answers of trained nets, and their raw outputs by name.
 
     A pipeline answers twice: with stage 1's threshold at one half, and at the one chosen on
-    held-out blocks. A multi-task net answers by its flat head, and along the tree.
+    held-out blocks. A multi-task net answers by its flat head, by that in eight views, and along
+    the tree.
     """
     answers, outputs = {}, {}
     for name, net in nets.items():
@@ -125,5 +137,7 @@ def networks(
             answers[f"{name}, threshold {threshold:.2f}"] = Answer(out["types"], chosen)
         else:
             answers[name] = Answer(out["types"], out["types"].argmax(-1))
+            views = by_eight_views(net, test)
+            answers[f"{name}, eight views"] = Answer(views, views.argmax(-1))
             answers[f"{name}, along the tree"] = Answer(out["assembled"], out["hard"])
     return answers, outputs

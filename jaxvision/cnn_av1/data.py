@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import grain
@@ -18,6 +19,7 @@ from jaxvision.data.pipeline import Row, batches, shuffled
 
 SPLITS = ("train", "val", "test")
 BALANCES = ("none", "classes")
+SHRUNK = 1024  # blocks at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class PartitionData:
 
     def blocks(self, split: str) -> BlockSet:
         """All blocks of a split, of the nodes in the coded trees."""
-        return self._sets(split, self.cfg.size, self.cfg.context, False)
+        return self._sets(split, self.cfg.size, self.cfg.context, "coded")
 
     def typed_blocks(self, split: str) -> BlockSet:
         """All blocks of a split that are of a type which is predicted."""
@@ -68,13 +70,14 @@ class PartitionData:
             raise ValueError(f"the {split} blocks have no partition of stage {stage!r}")
         return found.take(rows)
 
-    def level_blocks(self, split: str, level: Level) -> BlockSet:
-        """Blocks of one size; in training, of all nodes that the encoder tried, if that is known.
+    def level_blocks(self, split: str, level: Level, nodes: str = "coded") -> BlockSet | None:
+        """Blocks of one size: "coded", or those "left" of a search, None if they are not known.
 
-        A partition search is asked about those too, and about them it has to be right as well.
+        A partition search is asked about these too, but what it decides there matters less.
         """
-        tried = split == "train" and not self.cfg.root
-        return self._sets(split, level.size, level.context, tried)
+        if nodes != "coded" and self.cfg.root:
+            return None
+        return self._sets(split, level.size, level.context, nodes)
 
     def member_blocks(self, number: int) -> BlockSet:
         """Training blocks of a member of the AB ensemble: see `dataset.ensembles`."""
@@ -87,12 +90,12 @@ class PartitionData:
         source = np.array(source)[found.sequence]
         return found.take(bootstrap(source, found.labels, seed=self._seed, member=number))
 
-    def _read(self, split: str, size: int, context: int, tried: bool) -> BlockSet:
+    def _read(self, split: str, size: int, context: int, nodes: str) -> BlockSet:
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
         if not self.cfg.root:
             place = dict(size=size, context=context)
-            return embedded.blocks(split, **place, tried=tried, clips=self.cfg.clips)
+            return embedded.blocks(split, **place, nodes=nodes, clips=self.cfg.clips)
         folder = Path(self.cfg.root) / f"block_{size}"
         path = folder / f"{split}.npz"
         if split == "test" and not path.is_file():
@@ -141,10 +144,11 @@ class Examples(grain.MapDataset[Row]):
 class LevelExamples(grain.MapDataset[Row]):
     """Blocks of several sizes, each as the network's square of `INPUT` pixels: `block [p p 2]`."""
 
-    def __init__(self, sets: tuple[BlockSet, ...], order: grain.MapDataset | None = None):
+    def __init__(self, sets: Sequence[BlockSet], order: grain.MapDataset | None = None):
         super().__init__()
         self._parts = [Examples(found) for found in sets]
-        self._shrinks = [LEVELS[found.size].shrink for found in sets]
+        # Large ones are shrunk here, once: in a row's turn that is a third of a training's work.
+        self._squares = [None if _shrink(found) == 1 else _shrunk(found) for found in sets]
         self._ends = np.cumsum([len(part) for part in self._parts])
         self._order = order
 
@@ -156,8 +160,18 @@ class LevelExamples(grain.MapDataset[Row]):
             return self.slice(index)
         i = int(index) if self._order is None else self._order[int(index)]
         part = int(np.searchsorted(self._ends, i, side="right"))
-        row = self._parts[part][i - int(self._ends[part]) + len(self._parts[part])]
-        return row | {"block": shrunk(row["block"][None], self._shrinks[part])[0]}
+        i += len(self._parts[part]) - int(self._ends[part])
+        row, ready = self._parts[part][i], self._squares[part]
+        return row | {"block": shrunk(row["block"][None], 1)[0] if ready is None else ready[i]}
+
+
+def _shrink(found: BlockSet) -> int:
+    return LEVELS[found.size].shrink
+
+
+def _shrunk(found: BlockSet) -> np.ndarray:
+    parts = [found.blocks[at : at + SHRUNK] for at in range(0, len(found), SHRUNK)]
+    return np.concatenate([shrunk(part, _shrink(found)) for part in parts])
 
 
 def weights(labels: np.ndarray, balance: str) -> np.ndarray | None:
@@ -185,13 +199,22 @@ def stage_batches(
 
 
 def level_batches(
-    sets: tuple[BlockSet, ...], *, batch: int, train: bool, seed: int
+    sets: Sequence[BlockSet],
+    *,
+    shares: Sequence[float] | None = None,
+    batch: int,
+    train: bool,
+    seed: int,
 ) -> grain.MapDataset:
-    """Batches of all sizes; in training, every size has an equal share."""
+    """Batches of all sets; in training shuffled, each with its share of the examples."""
     processes = dict(process_index=jax.process_index(), process_count=jax.process_count())
     if not train:
         return batches(LevelExamples(sets), batch=batch, repeat=False, **processes)
-    sizes = [len(found.labels) for found in sets]
-    each = np.concatenate([np.full(n, sum(sizes) / (len(sizes) * n)) for n in sizes])
-    order = shuffled(len(each), seed=seed, weights=each)
+    shares = [1.0] * len(sets) if shares is None else shares
+    if len(shares) != len(sets) or min(shares) < 0 or not sum(shares):
+        raise ValueError(f"{len(sets)} sets cannot have the shares {tuple(shares)}")
+    each = np.concatenate(
+        [np.full(len(found), share / len(found)) for found, share in zip(sets, shares, strict=True)]
+    )
+    order = shuffled(len(each), seed=seed, weights=each * len(each) / sum(shares))
     return batches(LevelExamples(sets, order), batch=batch, repeat=True, **processes)

@@ -28,6 +28,7 @@ FILE = Path(__file__).parent / "embedded.npz"
 UNKNOWN = 255  # a node that the encoder did not try, or one beyond the frame's edge
 CODED = 16  # this bit of a label: the node is in the coded tree
 STEPS, FINE = 48, 100  # of a regret: 48 log2(1 + 100 regret)
+NODES = ("coded", "left")
 SPLITS = ("train", "val", "test")
 
 
@@ -117,17 +118,21 @@ def checksum(pixels: np.ndarray) -> str:
     return hashlib.sha256(pixels.astype("<u2").tobytes()).hexdigest()
 
 
-def blocks(split: str, *, size: int, context: int, tried: bool = False, clips: int = 0) -> BlockSet:
-    """Blocks of a split: of the nodes in the coded trees, or of all that the encoder `tried`.
+def blocks(
+    split: str, *, size: int, context: int, nodes: str = "coded", clips: int = 0
+) -> BlockSet:
+    """Blocks of a split: of the nodes in the "coded" trees, or of those "left" that were tried.
 
     With `clips`, of its first clips alone.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
+    if nodes not in NODES:
+        raise ValueError(f"nodes {nodes!r} are none of {', '.join(NODES)}")
     labels = read()
     wanted = [i for i, clip in enumerate(labels.clips) if clip.split == split]
     parts = [
-        _of_clip(labels, labels.clips[i], i, size=size, context=context, tried=tried)
+        _of_clip(labels, labels.clips[i], i, size=size, context=context, left=nodes == "left")
         for i in wanted[: clips or None]
     ]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -144,9 +149,9 @@ def blocks(split: str, *, size: int, context: int, tried: bool = False, clips: i
     )
 
 
-def _of_clip(labels, clip, number, *, size, context, tried):
+def _of_clip(labels, clip, number, *, size, context, left):
     found = clip.labels[size]
-    wanted = found != UNKNOWN if tried else (found != UNKNOWN) & (found & CODED > 0)
+    wanted = (found != UNKNOWN) & ((found & CODED == 0) if left else (found & CODED > 0))
     frames, qualities, rows, cols = np.nonzero(wanted)
     planes = luma(clip, labels)
     pixels = np.empty((len(frames), *(size + 2 * context,) * 2), np.uint16)

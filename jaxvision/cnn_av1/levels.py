@@ -38,14 +38,34 @@ def level_of(size: int) -> Level:
 
 
 def shrunk(blocks: np.ndarray, shrink: int) -> np.ndarray:
-    """`[n p p]` 10-bit -> float32 `[n p/shrink p/shrink 2]`: means and deviations of cells."""
-    n, p, _ = blocks.shape
-    if p % shrink:
-        raise ValueError(f"blocks of {p} pixels cannot be shrunk by {shrink}")
-    cells = blocks.astype(np.float32).reshape(n, p // shrink, shrink, p // shrink, shrink)
+    """`[n h w]` 10-bit -> float32 `[n h/shrink w/shrink 2]`: means and deviations of cells."""
+    n, *sides = blocks.shape
+    if any(side % shrink for side in sides):
+        raise ValueError(f"blocks of {sides} pixels cannot be shrunk by {shrink}")
+    if shrink == 1:
+        return np.stack([blocks, np.zeros_like(blocks)], axis=-1).astype(np.float32)
+    rows, cols = (side // shrink for side in sides)
+    cells = blocks.astype(np.float32).reshape(n, rows, shrink, cols, shrink)
     mean = cells.mean((2, 4))
     deviation = np.sqrt(np.maximum((cells**2).mean((2, 4)) - mean**2, 0))
     return np.stack([mean, deviation], axis=-1)
+
+
+def squares(plane: np.ndarray, size: int) -> np.ndarray:
+    """The squares float32 `[n INPUT INPUT 2]` of a plane `[h w]`: all its nodes of `size` within.
+
+    In raster order. As `shrunk(around(…))` of each, but every pixel is shrunk once.
+    """
+    level = level_of(size)
+    rows, cols = (side // size for side in plane.shape)
+    around, step = level.context, size // level.shrink
+    padded = np.pad(plane, around, mode="edge")[: rows * size + 2 * around]
+    cells = shrunk(padded[None, :, : cols * size + 2 * around], level.shrink)[0]
+    if not rows * cols:
+        return np.zeros((0, INPUT, INPUT, 2), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(cells, (INPUT, INPUT), axis=(0, 1))
+    found = windows[::step, ::step].reshape(rows * cols, 2, INPUT, INPUT)
+    return np.moveaxis(found, 1, -1)
 
 
 def around(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision.cnn_av1.adapters import Adapters
-from jaxvision.cnn_av1.views import CHANNELS, see
+from jaxvision.cnn_av1.statistics import Statistics
+from jaxvision.cnn_av1.views import CHANNELS, in_steps, see
 from jaxvision.data.av1.partitions import NODE_SIZES
 from jaxvision.nn.attention import SpatialAttention, SqueezeExcite
 from jaxvision.nn.embed import fourier_features
@@ -22,8 +23,10 @@ class BackboneConfig:
     """The seed's net by `input="plain", qp_conditioning=False`; see `views.see` for inputs.
 
     `squeeze` is the reduction of the channel attention, `dropout[i]` the share of channels that are
-    dropped after stage i, `features` the length of what comes out. `levels` is 1, or 4 for one net
-    that is given nodes of 64, 32, 16 and 8 pixels.
+    dropped after stage i, `features` the length of what comes out. `levels` is 1,
+    or 4 for one net that is given nodes of 64, 32, 16 and 8 pixels. `statistics` is the width of
+    the layers of `Statistics` beside the convolutions, 0 for none; it has to know blocks' `size`
+    and the `context` around them, which come from the data.
     """
 
     resnet: ResNetConfig = ResNetConfig()
@@ -33,6 +36,9 @@ class BackboneConfig:
     features: int = 512
     qp_conditioning: bool = True
     levels: int = 1
+    statistics: int = 0
+    size: int = 16
+    context: int = 8
 
     def __post_init__(self):
         if self.input not in CHANNELS:
@@ -49,9 +55,15 @@ class BackboneConfig:
             )
         if not all(0 <= rate < 1 for rate in self.dropout):
             raise ValueError(f"backbone.dropout {self.dropout} must be from 0 to below 1")
-        if min(self.squeeze, self.features) < 1:
+        if min(self.squeeze, self.features) < 1 or self.statistics < 0:
             raise ValueError(
-                f"backbone.squeeze={self.squeeze} and features={self.features} must be 1 or more"
+                f"backbone.squeeze={self.squeeze} and features={self.features} must be 1 or more, "
+                f"statistics={self.statistics} 0 or more"
+            )
+        if self.statistics and self.context % 2:
+            raise ValueError(
+                f"a context of {self.context} pixels is odd: with backbone.statistics="
+                f"{self.statistics} it must be even, see data.context"
             )
         if self.levels not in (1, len(NODE_SIZES)):
             raise ValueError(
@@ -93,7 +105,7 @@ class Backbone(nnx.Module):
 
     After each stage of the ResNet come channel attention (Hu et al. 2018), conditioning, adapters
     where there are any, and dropout of whole channels (Tompson et al. 2015); after the last,
-    spatial attention (Woo et al. 2018) and the mean.
+    spatial attention (Woo et al. 2018) and the mean. `Statistics`, if there are any, are added.
     """
 
     def __init__(self, cfg: BackboneConfig, *, rngs: nnx.Rngs):
@@ -110,6 +122,19 @@ class Backbone(nnx.Module):
         )
         same = widths[-1] == cfg.features
         self.project = None if same else nnx.Linear(widths[-1], cfg.features, rngs=rngs)
+        self.statistics = (
+            Statistics(
+                cfg.size,
+                surroundings=cfg.context > 0,
+                hidden=cfg.statistics,
+                features=cfg.features,
+                levels=cfg.levels,
+                dropout=cfg.dropout[-1],
+                rngs=rngs,
+            )
+            if cfg.statistics
+            else None
+        )
 
     def __call__(
         self,
@@ -142,7 +167,10 @@ class Backbone(nnx.Module):
         x = see(blocks, qps, self.cfg.input)
         x = self.trunk(x, [after(i) for i in range(len(self.squeezes))])
         x = self.spatial(x).astype(jnp.float32).mean((1, 2))
-        return x if self.project is None else self.project(x)
+        x = x if self.project is None else self.project(x)
+        if self.statistics is None:
+            return x
+        return x + self.statistics(in_steps(blocks, qps), qps, levels, rngs=rngs)
 
 
 def _check(blocks, qps, levels, cfg):
@@ -152,6 +180,12 @@ def _check(blocks, qps, levels, cfg):
         raise ValueError(f"blocks of shape {blocks.shape} are not {wanted}")
     if qps.shape != blocks.shape[:1]:
         raise ValueError(f"qps of shape {qps.shape} for {blocks.shape[0]} blocks")
+    side = cfg.size + 2 * cfg.context
+    if cfg.statistics and blocks.shape[1] != side:
+        raise ValueError(
+            f"blocks of {blocks.shape[1]} pixels; statistics are of {cfg.size} with {cfg.context} "
+            "around"
+        )
     if cfg.levels > 1 and (levels is None or levels.shape != blocks.shape[:1]):
         shape = None if levels is None else levels.shape
         raise ValueError(f"levels of shape {shape} for {blocks.shape[0]} blocks of several levels")

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -26,7 +26,7 @@ from jaxvision.written import whole_file
 SMALL = 640  # pixels of a frame's side, up to which its picture is enlarged
 LINE = (255, 190, 60)
 ROW = ("row", "col", "size", "type", "probability")
-Predict = Callable[[Planes, int, int], np.ndarray]
+Predict = Callable[[Planes, int], Mapping[int, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,9 +85,9 @@ def expected(planes: Planes, qindex: int, ask: Predict) -> list[tuple[Node, floa
     Nodes that reach beyond the frame are split, which they always may.
     """
     height, width = planes[0].shape
-    found = {}
+    found, told_of = {}, ask(planes, qindex)
     for size in NODE_SIZES:
-        types = np.where(np.isin(range(len(TYPES)), possible(size)), ask(planes, qindex, size), 0)
+        types = np.where(np.isin(range(len(TYPES)), possible(size)), told_of[size], 0)
         found[size] = types.reshape(height // size, width // size, len(TYPES))
     rows, cols = (2 * -(-side // 8) for side in (height, width))
 

@@ -1,7 +1,7 @@
 """A trained net as a function of frames: the probabilities of all nodes of a size."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,23 @@ import numpy as np
 from flax import nnx
 
 from jaxvision import model_file
-from jaxvision.cnn_av1.levels import INPUT, around, level_of, shrunk
+from jaxvision.cnn_av1.levels import level_of, squares
 from jaxvision.cnn_av1.pipeline import MultiTask
 from jaxvision.cnn_av1.stage_model import ModelConfig
 from jaxvision.config import from_config
+from jaxvision.data.av1.partitions import NODE_SIZES
 from jaxvision.data.y4m import Planes
 from jaxvision.step import INFERENCE
 
-KIND = "cnn_av1 levels 1"
-CHUNK = 256  # nodes at a time: one program for frames of every size
+KIND = "cnn_av1 levels 2"
+BATCHES = (512, 64)  # nodes at a time: two programs for frames of every size
 
 
 class Predictor:
-    """`predictor(planes, qindex, size)` -> float32 `[n 10]`, for nodes that lie within the frame.
+    """`predictor(planes, qindex, sizes)` -> float32 `[n 10]` of each, for nodes within the frame.
 
     They come in raster order; `planes` are of 10 bits, or of 8, `qindex` is the frame's base index.
+    All nodes of a frame go through the network together.
     """
 
     def __init__(self, model: MultiTask):
@@ -35,27 +37,33 @@ class Predictor:
 
         self._state, self._run = state, jax.jit(run)
 
-    def __call__(self, planes: Planes, qindex: int, size: int) -> np.ndarray:
+    def __call__(
+        self, planes: Planes, qindex: int, sizes: Sequence[int] = NODE_SIZES
+    ) -> dict[int, np.ndarray]:
         luma = planes[0]
         if luma.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"planes are {luma.dtype}; they must be uint8 or uint16")
         luma = luma.astype(np.uint16) << 2 if luma.dtype == np.uint8 else luma
         if not 0 <= qindex <= 255:
             raise ValueError(f"qindex={qindex} must be from 0 to 255")
-        level = level_of(size)
-        rows, cols = (x.ravel() for x in np.mgrid[: luma.shape[0] // size, : luma.shape[1] // size])
-        blocks = around(luma, rows * size, cols * size, size=size, context=level.context)
-        found = [
-            self._chunk(shrunk(blocks[at : at + CHUNK], level.shrink), qindex, level.number)
-            for at in range(0, len(rows), CHUNK)
-        ]
-        return np.concatenate([np.zeros((0, 10), np.float32), *found])
+        parts = [squares(luma, size) for size in sizes]
+        counts = [len(part) for part in parts]
+        levels = np.repeat([level_of(size).number for size in sizes], counts).astype(np.int32)
+        found = self._batched(np.concatenate(parts), qindex, levels)
+        return dict(zip(sizes, np.split(found, np.cumsum(counts)[:-1]), strict=True))
 
-    def _chunk(self, blocks: np.ndarray, qindex: int, number: int) -> np.ndarray:
-        padded = np.zeros((CHUNK, INPUT, INPUT, 2), np.float32)
-        padded[: len(blocks)] = blocks
-        qps, levels = np.full(CHUNK, qindex, np.int32), np.full(CHUNK, number, np.int32)
-        return np.asarray(self._run(self._state, padded, qps, levels))[: len(blocks)]
+    def _batched(self, blocks: np.ndarray, qindex: int, levels: np.ndarray) -> np.ndarray:
+        found, at = [np.zeros((0, 10), np.float32)], 0
+        while at < len(blocks):
+            batch = next((n for n in BATCHES if n <= len(blocks) - at), BATCHES[-1])
+            here = blocks[at : at + batch]
+            short = batch - len(here)
+            padded = np.pad(here, ((0, short), *[(0, 0)] * (blocks.ndim - 1)))
+            qps = np.full(batch, qindex, np.int32)
+            numbers = np.pad(levels[at : at + batch], (0, short))
+            found.append(np.asarray(self._run(self._state, padded, qps, numbers))[: len(here)])
+            at += batch
+        return np.concatenate(found)
 
 
 def save(path: Path, model: MultiTask, cfg: ModelConfig) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from jaxvision import config as configs
 from jaxvision.cnn_av1 import comparison, predictor, thresholds
 from jaxvision.cnn_av1.classes import TYPES, names, stage_labels
 from jaxvision.cnn_av1.data import PartitionData
@@ -17,7 +16,7 @@ from jaxvision.cnn_av1.evaluation import draw, type_scores
 from jaxvision.cnn_av1.exports import export_stage
 from jaxvision.cnn_av1.levels import LEVELS
 from jaxvision.cnn_av1.pipeline import MultiTask
-from jaxvision.cnn_av1.stage_model import STAGES, ModelConfig
+from jaxvision.cnn_av1.stage_model import STAGES, model_config
 from jaxvision.cnn_av1.stages import made_of
 from jaxvision.metrics import classes
 from jaxvision.metrics.class_figures import reliability_figure
@@ -44,7 +43,7 @@ def write_report(
     The table has every trained pipeline and multi-task net of the run, the most frequent type and
     boosted trees. `model` is the last stage's.
     """
-    made = configs.from_config(ModelConfig, config.model, path="model.")
+    made = model_config(config)
     nets: dict[str, nnx.Module] = {}
     for name, stage in stages.items():
         kind, about = config.stages[name].kind, made_of(config.stages[name], made)

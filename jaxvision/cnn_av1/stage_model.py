@@ -4,11 +4,13 @@ import dataclasses
 
 import jax
 from flax import nnx
+from ml_collections import ConfigDict
 
 from jaxvision.cnn_av1 import decide
 from jaxvision.cnn_av1.adapters import Adapters
 from jaxvision.cnn_av1.heads import ABHead, BinaryHead, Head, MacroHead, RectHead, TypesHead
 from jaxvision.cnn_av1.model import Backbone, BackboneConfig
+from jaxvision.config import from_config
 
 STAGES = ("binary", "macro", "rect", "ab")
 
@@ -35,6 +37,13 @@ class ModelConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout={self.dropout} must be from 0 to below 1")
+
+
+def model_config(config: ConfigDict) -> ModelConfig:
+    """`config.model`, for blocks as `config.data` has them."""
+    made = from_config(ModelConfig, config.model, path="model.")
+    seen = dict(size=config.data.size, context=config.data.context)
+    return dataclasses.replace(made, backbone=dataclasses.replace(made.backbone, **seen))
 
 
 def make_head(stage: str, cfg: ModelConfig, *, rngs: nnx.Rngs) -> Head | ABHead:

@@ -21,7 +21,7 @@ from jaxvision.cnn_av1.evaluation import (
     TypesReport,
     level_scalars,
 )
-from jaxvision.cnn_av1.levels import LEVELS, level_of
+from jaxvision.cnn_av1.levels import INPUT, LEVELS, level_of
 from jaxvision.cnn_av1.loss import LossConfig, multitask_loss, stage_loss, temperature_loss
 from jaxvision.cnn_av1.pipeline import MultiTask, Pipeline
 from jaxvision.cnn_av1.stage_model import STAGES, ModelConfig, StageModel
@@ -99,12 +99,27 @@ def _one_task(name, config, data, model, loss) -> Stage:
 
 def _multitask(name, config, data, model, loss) -> Stage:
     cfg = config.stages[name]
+    if len(cfg.shares) != len(cfg.sizes) or min(cfg.shares) <= 0 or cfg.left < 0:
+        raise ValueError(
+            f"stages.{name}.shares {tuple(cfg.shares)} must be above 0, one for each of the sizes "
+            f"{tuple(cfg.sizes)}, and left={cfg.left} at least 0"
+        )
 
     def blocks(split: str) -> grain.MapDataset:
         train = split == "train"
-        sets = tuple(data.level_blocks(split, level_of(size)) for size in cfg.sizes)
+        sets = [data.level_blocks(split, level_of(size)) for size in cfg.sizes]
+        shares = list(cfg.shares)
+        if train and cfg.left:
+            left = [data.level_blocks(split, level_of(size), "left") for size in cfg.sizes]
+            pairs = [
+                (found, share)
+                for found, share in zip(left, shares, strict=True)
+                if found is not None and len(found)
+            ]
+            sets += [found for found, _ in pairs]
+            shares += [share * cfg.left for _, share in pairs]
         batch = cfg.batch if train else cfg.eval_batch
-        return level_batches(sets, batch=batch, train=train, seed=config.seed)
+        return level_batches(sets, shares=shares, batch=batch, train=train, seed=config.seed)
 
     return _stage(
         name,
@@ -156,7 +171,13 @@ def levelled(model: ModelConfig) -> ModelConfig:
     """The same net for nodes of all sizes."""
     resnet = dataclasses.replace(model.backbone.resnet, channels=2)
     backbone = dataclasses.replace(
-        model.backbone, resnet=resnet, input="levels", levels=len(LEVELS), qp_conditioning=True
+        model.backbone,
+        resnet=resnet,
+        input="levels",
+        levels=len(LEVELS),
+        qp_conditioning=True,
+        size=INPUT // 2,
+        context=INPUT // 4,
     )
     return dataclasses.replace(model, backbone=backbone, centers=False)
 

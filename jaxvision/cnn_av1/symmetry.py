@@ -45,14 +45,18 @@ def turned(
 
     `costs` are of NONE, HORZ, VERT and SPLIT. First the transpose, then the flips.
     """
-    bits = [((numbers >> k) & 1).astype(bool) for k in range(3)]
+    transposed = (numbers & 1).astype(bool)[:, None]
+    costs = jnp.where(transposed, costs[:, jnp.array([0, 2, 1, 3])], costs)
+    return turned_blocks(blocks, numbers), jnp.asarray(TABLES)[numbers, types], costs
+
+
+def turned_blocks(blocks: jax.Array, numbers: jax.Array) -> jax.Array:
+    """The blocks alone: what was of type t is of type `TABLES[number, t]` then."""
     shape = (-1, *[1] * (blocks.ndim - 1))
-    transposed, rows, columns = (bit.reshape(shape) for bit in bits)
+    transposed, rows, columns = (((numbers >> k) & 1).astype(bool).reshape(shape) for k in range(3))
     blocks = jnp.where(transposed, blocks.swapaxes(1, 2), blocks)
     blocks = jnp.where(rows, blocks[:, ::-1], blocks)
-    blocks = jnp.where(columns, blocks[:, :, ::-1], blocks)
-    costs = jnp.where(bits[0][:, None], costs[:, jnp.array([0, 2, 1, 3])], costs)
-    return blocks, jnp.asarray(TABLES)[numbers, types], costs
+    return jnp.where(columns, blocks[:, :, ::-1], blocks)
 
 
 def drawn(key: jax.Array, count: int, kind: str) -> jax.Array:

@@ -13,7 +13,7 @@ from jaxvision.cnn_av1.data import DataConfig, PartitionData
 from jaxvision.cnn_av1.levels import INPUT
 from jaxvision.cnn_av1.predict import PredictConfig, predict
 from jaxvision.cnn_av1.report import write_report
-from jaxvision.cnn_av1.stage_model import ModelConfig, StageModel
+from jaxvision.cnn_av1.stage_model import StageModel, model_config
 from jaxvision.cnn_av1.stages import answers, make_stage
 from jaxvision.spelling import nearest
 from jaxvision.stage import Experiment
@@ -24,7 +24,7 @@ def build(config: ConfigDict) -> Experiment:
     data = PartitionData(
         configs.from_config(DataConfig, config.data, path="data."), seed=config.seed
     )
-    model = configs.from_config(ModelConfig, config.model, path="model.")
+    model = model_config(config)
     settings = configs.from_config(PredictConfig, config.predict, path="predict.")
     if model.four_way != data.cfg.four_way:
         raise ValueError(

@@ -1,6 +1,7 @@
 """ResNet-18 as torchvision builds it, in any width, channels last."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -98,6 +99,14 @@ def _product(x, kernel, stride, shape):
     return (out @ seen.reshape(out.shape[1], -1)).reshape(x.shape[0], *shape, -1)
 
 
+def _max_pool(x):
+    """Maxima of 3×3 at a stride of 2, one pixel of nothing on each side; XLA's are slow on CPU."""
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    rows, columns = (range(0, side - 2, 2) for side in x.shape[1:3])
+    x = functools.reduce(jnp.maximum, [x[:, i : i + 2 * len(rows) : 2] for i in range(3)])
+    return functools.reduce(jnp.maximum, [x[:, :, j : j + 2 * len(columns) : 2] for j in range(3)])
+
+
 def _taps(side, reach, stride):
     """Taps of a kernel, 0 to 2 reach, that meet a pixel at any of the positions of a side."""
     last = (side - 1) // stride * stride
@@ -163,7 +172,7 @@ class ResNet(nnx.Module):
         """`after[i]` is applied to the map of stage i, before the next."""
         x = nnx.relu(self.stem(x))
         if self.cfg.stem == "imagenet":
-            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = _max_pool(x)
         for i, stage in enumerate(self.stages):
             for block in stage:
                 x = block(x)

@@ -16,9 +16,9 @@ from jaxvision.data.av1.encoder import LABEL_OPTIONS, Encoder
 from jaxvision.data.av1.partitions import NODE_SIZES
 from jaxvision.data.av1.structs import AomError, Packet, Planes
 
-# Planes, base quantizer index and level to probabilities [n 10] of the types of all nodes of the
-# level within the picture, in raster order (`masks.positions`).
-Predict = Callable[[Planes, int, int], np.ndarray]
+# Planes, base quantizer index and levels to each level's probabilities [n 10] of the types of all
+# its nodes within the picture, in raster order (`masks.positions`).
+Predict = Callable[[Planes, int, Sequence[int]], Mapping[int, np.ndarray]]
 # The number of a frame and its planes to its masks; None leaves all to the encoder.
 Tables = Callable[[int, Planes], np.ndarray | None]
 
@@ -138,9 +138,10 @@ def predicted_tables(predict: Predict, taus: Mapping[int, float], qindex: int) -
     def table(_: int, planes: Planes) -> np.ndarray:
         height, width = planes[0].shape
         found = masks.full(height, width)
+        predicted = predict(planes, qindex, tuple(taus))
         for level, tau in taus.items():
             rows, cols = masks.positions(height, width, level)
-            probabilities = masks.at_level(predict(planes, qindex, level), level)
+            probabilities = masks.at_level(predicted[level], level)
             if len(probabilities) != len(rows):
                 raise ValueError(
                     f"{len(probabilities)} predictions for {len(rows)} nodes of {level} pixels"
