@@ -16,8 +16,10 @@ import dataclasses
 import functools
 import itertools
 import json
+import statistics
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -25,6 +27,7 @@ import jax
 from jaxvision.bench import hardware
 from jaxvision.cnn_av1.clips import photo_clip, read_clip
 from jaxvision.cnn_av1.encode import load_predictor, taus_of
+from jaxvision.cnn_av1.steering.coding import Predict
 from jaxvision.cnn_av1.steering.comparison import (
     QUALITIES,
     Contestant,
@@ -43,6 +46,8 @@ from jaxvision.data.y4m import Planes
 from jaxvision.written import whole_file
 
 PHOTO = "photo:"
+TURNS = 5  # of measuring the model alone
+Clips = Mapping[str, tuple[Sequence[Planes], int]]  # frames and depth by name
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,6 +105,7 @@ def _run(options: argparse.Namespace) -> None:
         for frames, _ in clips.values():
             predict(frames[0], base_qindex(qualities[0]), NODE_SIZES)
             predict(frames[0], base_qindex(qualities[0]), (64,))
+    speed = nodes_a_second(predict, clips) if predict is not None else None
     rows = compare(
         steered,
         clips,
@@ -124,6 +130,7 @@ def _run(options: argparse.Namespace) -> None:
         "frames": options.frames,
         "cq_levels": qualities,
         "repeats": options.repeats,
+        "nodes_a_second": speed,
         "trades": [dataclasses.asdict(trade) for trade in found],
     }
     with whole_file(options.out / "results.json") as part:
@@ -132,7 +139,20 @@ def _run(options: argparse.Namespace) -> None:
         with part.open("wb") as file:
             trade_figure(file, found, title=f"{len(clips)} clips, libaom {steered.library.version}")
     _print(found)
+    if speed:
+        print(f"the model: {speed:,.0f} nodes a second, of all sizes, by the clock")
     print(f"{len(rows)} streams, all shown alike by {second}")
+
+
+def nodes_a_second(predict: Predict, clips: Clips) -> float:
+    """Of all sizes together, the median over turns through the clips' first frames."""
+    rates = []
+    for _ in range(TURNS):
+        for frames, _ in clips.values():
+            start = time.perf_counter()
+            found = predict(frames[0], 128, NODE_SIZES)
+            rates.append(sum(map(len, found.values())) / (time.perf_counter() - start))
+    return statistics.median(rates)
 
 
 def clip(text: str, frames: int) -> tuple[Sequence[Planes], int]:

@@ -123,13 +123,13 @@ def get_config(preset: str = "base"):
         kind="multitask",
         sizes=(64, 32, 16, 8),
         shares=(0.1, 0.2, 0.5, 0.2),  # of the sizes, in training
-        left=0.4,  # of that, for nodes that were tried and left, to one of a coded tree
+        left=0.2,  # of that, for nodes that were tried and left, to one of a coded tree
         batch=32 if tiny else 256,
         best="val/score",
-        loss=fields_of(LossConfig, dict(regret=0.2, symmetry="all")),
+        loss=fields_of(LossConfig, dict(symmetry="all")),
     )
     steps = dict(stage1=600, stage2_frozen=150, stage2=400, rect=300, calibrate=60, pipeline=0)
-    steps |= dict(ab0=150, ab1=150, ab2=150, multitask=3500)
+    steps |= dict(ab0=150, ab1=150, ab2=150, multitask=4500)
     scale = 10 if gpu else 1
     for name, stage in stages.items():
         stage.steps = scale * steps[name]
