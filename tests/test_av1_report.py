@@ -8,7 +8,7 @@ from PIL import Image
 
 from jaxvision.cnn_av1 import thresholds
 from jaxvision.cnn_av1.classes import NONE, TYPES
-from jaxvision.cnn_av1.comparison import Answer, table
+from jaxvision.cnn_av1.comparison import Answer, favoured, table
 from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
 from jaxvision.cnn_av1.evaluation import TYPE_SCALARS, StageReport, TypesReport
 from jaxvision.cnn_av1.exports import write_history
@@ -109,3 +109,18 @@ def test_a_stages_history_has_its_own_rows_and_columns(tmp_path):
     assert (tmp_path / "a_history.csv").read_text().split() == [
         *("stage,step,train/a/loss", "a,1,0.5", "a,2,0.4")
     ]
+
+
+def test_rare_types_are_favoured_as_far_as_accuracy_lasts():
+    prior = np.array([0.9, 0.1, *[0] * 8])
+    sure = np.zeros((200, 10))
+    sure[:, 0], sure[:, 1] = 0.6, 0.4  # a power of 0.2 and more turns these
+    rare = np.tile(np.eye(10)[1], (10, 1))
+    held, labels = np.concatenate([sure, rare]), np.repeat([0, 1], [200, 10])
+    (answer,) = favoured("x", prior, held, labels, sure[:3]).values()
+    assert (answer.hard == 0).all(), "all accuracy would be lost"
+    labels = np.repeat([0, 1], [100, 110])
+    found = favoured("x", prior, held, labels, sure[:3])
+    assert list(found) == ["x, rare types favoured"]
+    assert (found["x, rare types favoured"].hard == 1).all()
+    np.testing.assert_array_equal(found["x, rare types favoured"].types, sure[:3])

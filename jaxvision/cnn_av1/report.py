@@ -69,8 +69,9 @@ def _compared(nets, output, say, *, config, data) -> dict[str, float]:
         thresholds.write(output, rows)
         threshold = thresholds.best(rows)
     say(f"report: boosted trees on {len(train)} blocks")
-    answers = comparison.baselines(train, test, seed=config.seed)
-    found, outputs = comparison.networks(nets, test, threshold=threshold, say=say)
+    answers = comparison.baselines(train, val, test, seed=config.seed)
+    sets = (train, val, test)
+    found, outputs = comparison.networks(nets, *sets, threshold=threshold, say=say)
     answers |= found
     rows = comparison.table(answers, test, seed=config.seed)
     parts = {name: stage_scores(out, test.labels, data) for name, out in outputs.items()}
