@@ -2,8 +2,8 @@
 
     python benchmarks/negative_transfer.py --out=benchmarks/results/negative_transfer.json
 
-Stage 2 tells SPLIT, RECT and AB apart. Each arm trains it another way, on the same blocks and with
-as many of them, from the same stage 1 of each seed:
+Stage 2 tells SPLIT, RECT and AB apart. Each arm trains it another way, on the same blocks, from the
+same stage 1 of each seed; one backbone for all stages gets the steps of stage 1 and of stage 2:
 
 scratch         a backbone of its own
 head            stage 1's backbone as it is, a new head
@@ -32,6 +32,7 @@ from ml_collections import ConfigDict
 
 from jaxvision import config as configs
 from jaxvision import loop, settings
+from jaxvision.agreement import Interrupt
 from jaxvision.cnn_av1 import comparison
 from jaxvision.cnn_av1.classes import MACRO, stage_labels
 from jaxvision.cnn_av1.data import DataConfig, PartitionData
@@ -73,7 +74,8 @@ def arm_config(arm: str, seed: int, steps: int, *, tiny: bool) -> ConfigDict:
         stages.multitask = ConfigDict(many | dict(loss=many["loss"] | dict(regret=0.0)))
         stages.regret = ConfigDict(many | dict(loss=many["loss"] | dict(regret=REGRET)))
     for name in (*ARMS, "stage1"):
-        stages[name].steps = steps // 2 if name == "head" else steps
+        share = {"head": 0.5, "multitask": 2, "regret": 2}.get(name, 1)
+        stages[name].steps = int(share * steps)
         stages[name].eval_every = stages[name].save_every = max(steps // 4, 2)
         stages[name].warmup = steps // 20
         stages[name].patience = None
@@ -86,8 +88,11 @@ def measure(arm: str, config: ConfigDict, workdir: Path, data: PartitionData) ->
     """Trains what is not there yet; the confusion of each test clip, int64 `[clips 3 3]`."""
     experiment = build(config)
     mesh = make_mesh({"data": 1}, jax.devices()[:1])
-    for stage in experiment.stages.values():
-        loop.fit(stage, workdir, mesh)
+    with Interrupt(print) as interrupt:
+        for stage in experiment.stages.values():
+            loop.fit(stage, workdir, mesh, interrupt=interrupt)
+            if interrupt.reason:
+                raise SystemExit(f"stopped ({interrupt.reason}); with --workdir it goes on")
     net, _ = restore_model(experiment.stages[arm], workdir)
     test = data.stage_blocks("test", "macro")
     labels = stage_labels(test.labels, "macro")
