@@ -13,6 +13,9 @@ KNOWN = importlib.metadata.version("jaxlib").startswith("0.10.")
 QUICK = "--xla_cpu_use_fusion_emitters=false" if KNOWN else ""
 os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
 
+# Scikit-learn's threads wait busily for one another, and more so beside another test process.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

@@ -5,9 +5,11 @@ import functools
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
+from modules import made
 from PIL import Image
 from test_baselines import picture
 
@@ -17,6 +19,7 @@ from jaxvision.baselines.floor import wavelet_floor
 from jaxvision.baselines.rans import Rans
 from jaxvision.baselines.search import Setting, at_bpp, dial_of
 from jaxvision.baselines.stills import JPEG_420
+from jaxvision.streams import streams
 from jaxvision.wavenet_mv.codec import Codec
 from jaxvision.wavenet_mv.compressor import CompressorConfig
 from jaxvision.wavenet_mv.heads.model import HeadsConfig, predictions
@@ -41,12 +44,22 @@ def reader():
         ),
     )
     heads = HeadsConfig(segment_classes=2, width=16, depth=1, stride=4)
-    return Reader(config, heads, rngs=nnx.Rngs(0))
+    return made(lambda: Reader(config, heads, rngs=streams(0)))
 
 
 @functools.cache
 def codec():
     return Codec(reader().codec)
+
+
+@jax.jit
+def segments_of(heads, features):
+    return predictions(heads(features), (32, 48))["segments"]
+
+
+@jax.jit
+def features_of(codec, images):
+    return codec.features(codec.analyse(images))
 
 
 @functools.cache
@@ -133,7 +146,7 @@ def test_heads_read_decoded_features_of_ours(labelled):
     heads = nnx.view(reader().heads, use_running_average=True)
     for image, mask in zip(pictures().values(), truth, strict=True):
         features = codec().decode(codec().encode(image, 1.0)).features
-        said = np.asarray(predictions(heads(features[None]), (32, 48))["segments"][0])
+        said = np.asarray(segments_of(heads, features[None]))[0]
         for k in range(2):
             right[k] += ((said == k) & (mask == k)).sum()
             either[k] += ((said == k) | (mask == k)).sum()
@@ -159,8 +172,8 @@ def test_heads_read_what_others_decode_to(labelled):
 
     model = nnx.view(reader(), use_running_average=True)
     images = 255 - np.stack(list(pictures().values()))
-    latents = model.codec.analyse(images.astype(np.float32) / 255)
-    said = predictions(model.heads(model.codec.features(latents)), (32, 48))["segments"]
+    features = features_of(model.codec, images.astype(np.float32) / 255)
+    said = np.asarray(segments_of(model.heads, features))
     truth = batch()["segments"][:2]
     union = [
         ((said == k) & (truth == k)).sum() / ((said == k) | (truth == k)).sum() for k in (0, 1)

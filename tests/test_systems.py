@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from jaxvision import launch, settings
+from jaxvision.cnn_av1 import baseline
 from jaxvision.cnn_av1.predictor import predictor
 from jaxvision.step import build
 from jaxvision.wavenet_mv.codec import Codec
@@ -47,7 +48,8 @@ def folder(request, tmp_path_factory, compiles_once):
     if system == "wavenet_mv":
         draw_pictures(folder / "pictures")
         command.append("--config.data.root=pictures")
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baseline, "ITERATIONS", 3)  # of the report's boosted trees
         assert launch.main(command) == 0
         yield folder
 
