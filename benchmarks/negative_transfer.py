@@ -71,8 +71,9 @@ def arm_config(arm: str, seed: int, steps: int, *, tiny: bool) -> ConfigDict:
         )
         one_size = dict(sizes=(16,), shares=(1.0,), left=0.0)  # the blocks of the other arms
         many = stages.multitask.to_dict() | one_size | dict(batch=stage2["batch"])
-        stages.multitask = ConfigDict(many | dict(loss=many["loss"] | dict(regret=0.0)))
-        stages.regret = ConfigDict(many | dict(loss=many["loss"] | dict(regret=REGRET)))
+        loss = many["loss"] | dict(form=stage2["loss"]["form"], symmetry=stage2["loss"]["symmetry"])
+        stages.multitask = ConfigDict(many | dict(loss=loss | dict(regret=0.0)))
+        stages.regret = ConfigDict(many | dict(loss=loss | dict(regret=REGRET)))
     for name in (*ARMS, "stage1"):
         share = {"head": 0.5, "multitask": 2, "regret": 2}.get(name, 1)
         stages[name].steps = int(share * steps)

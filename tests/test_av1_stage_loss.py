@@ -54,6 +54,7 @@ def value(loss, model, batch):
     return jax.jit(jax.value_and_grad(run))(params)
 
 
+COUNTS = {"binary": 2, "macro": 3, "rect": 4, "ab": 4, "types": 10}  # classes
 PLAIN = LossConfig(symmetry="none")
 
 
@@ -117,15 +118,21 @@ def test_one_net_learns_all_tasks_and_the_regret(batch):
         "block": np.stack([batch["block"], batch["block"]], -1).astype(np.float32),
         "level": np.array([0, 1, 2, 3, 0, 1, 2, 0], np.int32),
     }
-    plain, gradient = value(multitask_loss(PLAIN), model, rows)
+    counts = {stage: np.full(n, 9) for stage, n in COUNTS.items()}
+    plain, gradient = value(multitask_loss(PLAIN, counts=counts), model, rows)
     heads = {key: sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(part))
              for key, part in gradient["heads"].items()}  # fmt: skip
     assert set(heads) == {"binary", "macro", "rect", "ab", "types"}
     assert min(heads.values()) > 0
     dear = rows | {"costs": np.tile(np.float32([3, 1, 3, 3]), (8, 1))}
-    with_regret = multitask_loss(dataclasses.replace(PLAIN, regret=1.0))
+    with_regret = multitask_loss(dataclasses.replace(PLAIN, regret=1.0), counts=counts)
     assert value(with_regret, model, dear)[0] > plain
     assert value(with_regret, model, rows)[0] == pytest.approx(float(plain), rel=1e-5)
+    balanced = dataclasses.replace(PLAIN, form="balanced_focal", gamma=0.0)
+    alike = value(multitask_loss(balanced, counts=counts), model, rows)[0]
+    assert alike == pytest.approx(float(plain), rel=1e-5)
+    rare = counts | {"types": np.array([9000, *[9] * 9])}
+    assert abs(value(multitask_loss(balanced, counts=rare), model, rows)[0] - plain) > 0.01
 
 
 def test_a_stage_knows_what_its_model_is_made_of():

@@ -1,6 +1,7 @@
 """What the stages learn by."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -101,13 +102,19 @@ def temperature_loss(stage: str, *, four_way: bool = True) -> LossFn:
     return loss
 
 
-def multitask_loss(cfg: LossConfig, *, four_way: bool = True) -> LossFn:
-    """All heads of a `MultiTask` at once, and with `cfg.regret` the regret of the flat one."""
+def multitask_loss(
+    cfg: LossConfig, *, counts: Mapping[str, np.ndarray], four_way: bool = True
+) -> LossFn:
+    """All heads of a `MultiTask` at once, and with `cfg.regret` the regret of the flat one.
+
+    `counts[stage] [k]` are the numbers of training blocks of each head's classes.
+    """
     tables = {
         stage: jnp.asarray(stage_labels(np.arange(len(TYPES)), stage, four_way=four_way))
         for stage in STAGES
     }
     tables["types"] = jnp.arange(len(TYPES))
+    weights = {stage: _weights(cfg, counts[stage], len(counts[stage])) for stage in tables}
 
     def loss(model, batch: Batch, rngs: nnx.Rngs):
         blocks, types, costs = _turned(batch, cfg, rngs)
@@ -116,7 +123,7 @@ def multitask_loss(cfg: LossConfig, *, four_way: bool = True) -> LossFn:
         parts = {}
         for stage, table in tables.items():
             labels = table[types]
-            losses = focal_loss(logits[stage], labels, gamma=0.0)
+            losses = _losses(logits[stage], labels, cfg, weights[stage])
             parts[stage] = _mean(losses, labels >= 0)
         value = sum(parts.values())
         if cfg.regret:

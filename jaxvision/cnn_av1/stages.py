@@ -11,7 +11,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision.cnn_av1.classes import names, stage_labels
+from jaxvision.cnn_av1.classes import TYPES, names, stage_labels
 from jaxvision.cnn_av1.data import PartitionData, level_batches, stage_batches
 from jaxvision.cnn_av1.dataset.ensembles import MEMBERS
 from jaxvision.cnn_av1.evaluation import (
@@ -121,12 +121,26 @@ def _multitask(name, config, data, model, loss) -> Stage:
         batch = cfg.batch if train else cfg.eval_batch
         return level_batches(sets, shares=shares, batch=batch, train=train, seed=config.seed)
 
+    def objective(net, batch, rngs):
+        four_way = data.cfg.four_way
+        found = [data.level_blocks("train", level_of(size)).labels for size in cfg.sizes]
+        types = np.concatenate(found)
+        counts = {
+            stage: np.bincount(
+                stage_labels(types, stage, four_way=four_way) + 1,
+                minlength=1 + len(names(stage, four_way=four_way)),
+            )[1:]
+            for stage in STAGES
+        }
+        counts["types"] = np.bincount(types, minlength=len(TYPES))
+        return multitask_loss(loss, counts=counts, four_way=four_way)(net, batch, rngs)
+
     return _stage(
         name,
         config,
         model=lambda rngs: MultiTask(model, rngs=rngs),
         data=blocks,
-        loss=multitask_loss(loss, four_way=data.cfg.four_way),
+        loss=objective,
         scalars=level_scalars(),
         evals={
             split: (answers, functools.partial(_by_level, sizes=cfg.sizes, split=split), every)
