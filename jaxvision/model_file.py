@@ -35,6 +35,9 @@ def load(path: Path, make: Callable[[str, Mapping[str, Any]], nnx.Module]) -> nn
       FileNotFoundError: if it is not there.
     """
     try:
+        if not zipfile.is_zipfile(path):
+            path.stat()  # FileNotFoundError
+            raise ValueError("it is no .npz file, or is cut off")
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
         about = json.loads(str(arrays.pop("about")))
@@ -43,7 +46,10 @@ def load(path: Path, make: Callable[[str, Mapping[str, Any]], nnx.Module]) -> nn
         raise
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no model: {error}") from error
-    graph, state = nnx.split(nnx.eval_shape(lambda: make(kind, config)))
+    try:
+        graph, state = nnx.split(nnx.eval_shape(lambda: make(kind, config)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     wanted = _leaves(state)
     given = {name.removeprefix("state/"): x for name, x in arrays.items()}
     if {k: x.shape for k, x in given.items()} != {k: x.shape for k, x in wanted.items()}:

@@ -85,7 +85,11 @@ def train(job: Job, experiment: Experiment) -> bool:
         keep_config()
         writer.say(where(job, experiment))
     if news:
-        report(job, experiment, workdir)
+        try:
+            report(job, experiment, workdir)
+        except KeyboardInterrupt:
+            say(f"the report is not written: {LAUNCH} eval --workdir={workdir} writes it")
+            raise
     return True
 
 

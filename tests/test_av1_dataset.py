@@ -73,6 +73,16 @@ def test_blocks_beside_an_edge():
     assert blocks_of(luma, [], 8, context=1).shape == (0, 10, 10)
 
 
+def test_a_file_that_has_changed_is_made_again(tmp_path):
+    root, _ = imported(tmp_path)
+    path = root / "labels/v_16.bin"
+    whole = path.read_bytes()
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])  # as many bytes as before
+    align(root, say=silent)
+    assert path.read_bytes() == whole
+    check(root, say=silent)
+
+
 def test_steps_are_not_made_twice_and_only_what_changed_is_made_anew(tmp_path):
     root, _ = imported(tmp_path)
     times = {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.name != "manifest.json"}

@@ -50,6 +50,14 @@ def test_what_is_missing_is_named_with_its_mend(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("version", ["3.5.0", "3.13.1", "4.0.0", "unknown"])
+def test_versions_that_are_not_known_are_refused(version):
+    with pytest.raises(SteeringError, match=f"libaom {version} cannot be steered: versions 3.6 to"):
+        library.check_version(version)
+    for known in (*library.TESTED, "3.8.2"):
+        library.check_version(known)
+
+
 def test_a_library_that_does_not_link_leaves_nothing(steered, monkeypatch, tmp_path):
     (tmp_path / "libaom.a").write_text("no archive")
     monkeypatch.setenv(building.ARCHIVE, str(tmp_path / "libaom.a"))

@@ -58,7 +58,7 @@ def test_files_that_are_cut_off_or_damaged_are_refused(tmp_path):
     second = 32 + 12 + len(packets[0].data)
     path = tmp_path / "b.ivf"
     for changed, message in (
-        (data[:second], None),
+        (data[:second], "has 1 temporal units, not 2 as its header says"),
         (data[: second + 5], f"temporal unit 1 at byte {second} is cut off"),
         (data[:-1], f"unit 1 at byte {second} is cut off: {len(packets[1].data) - 1} of"),
         (data[:32] + struct.pack("<I", 1 << 31) + data[36:], "unit 0 at byte 32 is cut off"),
@@ -66,11 +66,12 @@ def test_files_that_are_cut_off_or_damaged_are_refused(tmp_path):
     ):
         path.write_bytes(changed)
         units = read_ivf(path)[1]
-        if message is None:
-            assert len(list(units)) == 1
-            continue
         with pytest.raises(ValueError, match="b.ivf: .*" + message):
             list(units)
+    for unsaid in (0, 0xFFFFFFFF):
+        path.write_bytes(data[:24] + struct.pack("<I", unsaid) + data[28:second])
+        header, units = read_ivf(path)
+        assert header.frames == 0 and len(list(units)) == 1
     for changed, message in (
         (b"", "begins with b''"),
         (b"RIFF" + data[4:], "begins with b'RIFF'"),

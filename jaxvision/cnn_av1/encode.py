@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from jaxvision.cnn_av1.clips import read_clip
 from jaxvision.cnn_av1.steering.coding import Predict, encode_steered
 from jaxvision.cnn_av1.steering.library import open_steered
@@ -24,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stream", type=Path, help="the .ivf to write; every frame is a key frame")
     parser.add_argument("--model", type=Path, required=True, help="a trained model, MODEL.npz")
     parser.add_argument(
-        "--tau", type=float, default=0.9, help="probability that the searched types hold (0.9)"
+        "--tau",
+        type=float,
+        default=0.9,
+        help="what the model's probabilities of the searched types add up to (0.9)",
     )
     for level in NODE_SIZES:
         parser.add_argument(f"--tau{level}", type=float, help=f"the same at {level} pixels")
@@ -54,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
     clip = read_clip(args.clip)
     predict, steered = load_predictor(args.model), open_steered()
     second = second_decoder(steered.library) if args.verify else None
+    predict((np.zeros((clip.height, clip.width), np.uint16),), 0, tuple(taus))  # compiles
     start = time.perf_counter()
     report = encode_steered(
         steered,

@@ -78,5 +78,7 @@ def predictor(path: str | Path) -> Predictor:
 
 def _make(kind: str, config: Mapping[str, Any]) -> MultiTask:
     if kind != KIND:
-        raise ValueError(f"this is a model of kind {kind!r}, not {KIND!r}")
+        raise ValueError(
+            f"this is a model of kind {kind!r}, not {KIND!r}: a run's folder has one in model.npz"
+        )
     return MultiTask(from_config(ModelConfig, config), rngs=nnx.Rngs(0))

@@ -69,6 +69,11 @@ def prepare(
             about[name][side] = _told(blocks)
         counts = ", ".join(f"{side} {len(blocks)} blocks" for side, blocks in chosen.items())
         say(f"{out / name}: {counts}")
+        if not all(len(blocks) for blocks in chosen.values()):
+            say(
+                f"warning: {out / name} cannot be trained on and measured: label more, or give "
+                "--val-share or --val-sources"
+            )
     value = {
         "made_of": made_of,
         "size": size,

@@ -60,7 +60,7 @@ def finish(
 
 
 def finished(root: Path, step: str, name: str) -> Record | None:
-    """The record of a unit, None if there is none or if one of its files is gone or cut off."""
+    """The record of a unit, None if there is none or if one of its files is gone or another."""
     path = place(root, step, name)
     if not path.is_file():
         return None
@@ -68,6 +68,8 @@ def finished(root: Path, step: str, name: str) -> Record | None:
     for file, facts in record["files"].items():
         there = Path(root) / file
         if not there.is_file() or there.stat().st_size != facts["bytes"]:
+            return None
+        if sha256(there) != facts["sha256"]:
             return None
     return record
 

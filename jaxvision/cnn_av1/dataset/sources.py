@@ -68,6 +68,8 @@ def sources(
             found += _photo(text, variants, size, FRAMES if frames is None else frames)
             continue
         path = Path(text)
+        if path.is_dir():
+            raise ValueError(f"{text} is a folder: name the files within, as {text}/*.y4m")
         if not path.is_file():
             raise ValueError(f"{text}: there is no such file; photographs are named photo:coffee")
         name = sequence_name(path.stem)
@@ -143,7 +145,8 @@ def stream_frames(source: Source, library: Library) -> Iterator[LabelledFrame]:
     try:
         yield from labelled_frames(library, packets)
     except ValueError as error:
-        raise ValueError(f"{source.place}: {error}") from error
+        named = str(error).startswith(source.place)
+        raise ValueError(str(error) if named else f"{source.place}: {error}") from error
 
 
 def depth_of(source: Source) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from jaxvision.cnn_av1.steering.build import SteeringError, build
 from jaxvision.data.av1.library import Library, open_library
 from jaxvision.written import whole_file
 
-TESTED = ("3.6.0", "3.12.1")  # versions of libaom that were steered; others pass the same test
+TESTED = ("3.6.0", "3.12.1")  # versions of libaom that were steered
+FIRST, LAST = (3, 6), (3, 12)  # those between are put to the same test, others refused
 UNKNOWN = 255  # the type of a record whose node ended without one
 # A searched node. `cost` is of NONE, HORZ, VERT and SPLIT with all that is below, in libaom's own
 # unit (its rate term included); NaN is of a type that was not tried, infinity of one that was given
@@ -147,13 +149,26 @@ def open_steered(cache_dir: str | Path | None = None) -> Steered:
     layout could end that.
 
     Raises:
-      SteeringError: if it cannot be built, or the test does not pass.
+      SteeringError: if it cannot be built, is of a version that is not known, or does not pass.
     """
     path = build(cache_dir)
+    library = open_library(path)
+    check_version(library.version)
     stamp = path.with_suffix(".json")
     if not stamp.is_file():
         _test(path, stamp)
-    return Steered(open_library(path))
+    return Steered(library)
+
+
+def check_version(version: str) -> None:
+    """SteeringError for a libaom whose inner layout nobody has looked at."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or not FIRST <= tuple(map(int, found.groups())) <= LAST:
+        first, last = (".".join(map(str, known)) for known in (FIRST, LAST))
+        raise SteeringError(
+            f"libaom {version} cannot be steered: versions {first} to {last} can; install such a "
+            "libaom-dev"
+        )
 
 
 def _test(path: Path, stamp: Path) -> None:

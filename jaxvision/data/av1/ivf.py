@@ -20,6 +20,7 @@ from jaxvision.written import whole_file
 HEADER = struct.Struct("<4sHH4sHHIIII")
 UNIT = struct.Struct("<IQ")
 MAGIC, CODEC = b"DKIF", b"AV01"
+NOT_SAID = 0xFFFFFFFF  # of muxers that cannot go back to the header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,8 @@ def read_ivf(path: str | Path) -> tuple[IvfHeader, Iterator[Packet]]:
         raise ValueError(f"{path}: the codec is {codec!r}, not AV1 ({CODEC.decode()!r})")
     if version or length < HEADER.size:
         raise ValueError(f"{path}: version {version} with a header of {length} bytes is not known")
-    return IvfHeader(width, height, (rate, scale), frames), _ivf_units(path, length)
+    header = IvfHeader(width, height, (rate, scale), 0 if frames == NOT_SAID else frames)
+    return header, _ivf_units(path, length, header.frames)
 
 
 def read_stream(path: str | Path) -> tuple[IvfHeader, Iterator[Packet]]:
@@ -107,7 +109,7 @@ def read_stream(path: str | Path) -> tuple[IvfHeader, Iterator[Packet]]:
     return header, (_packet(i, piece) for i, piece in enumerate(pieces))
 
 
-def _ivf_units(path: Path, at: int) -> Iterator[Packet]:
+def _ivf_units(path: Path, at: int, said: int) -> Iterator[Packet]:
     with path.open("rb") as file:
         file.seek(at)
         number = 0
@@ -126,6 +128,11 @@ def _ivf_units(path: Path, at: int) -> Iterator[Packet]:
                 raise ValueError(f"{where}: {error}") from error
             at += UNIT.size + size
             number += 1
+    if number < said:
+        raise ValueError(
+            f"{path}: has {number} temporal units, not {said} as its header says: it is cut off; "
+            "if it is the header that is wrong, ffmpeg -i FILE -c:v copy OTHER.ivf writes it anew"
+        )
 
 
 def _packet(pts: int, data: bytes) -> Packet:

@@ -32,7 +32,11 @@ def open_library(path: str | Path | None = None) -> Library:
     """
     named = path if path is not None else os.environ.get(VARIABLE)
     if named:
-        return _opened(str(named))
+        try:
+            return _opened(str(named))
+        except AomError as error:
+            where = "given" if path is not None else f"named by {VARIABLE}"
+            raise AomError(f"the libaom {where} cannot be used: {error}") from error
     refused = []
     for place in places():
         try:

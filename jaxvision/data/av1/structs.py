@@ -175,7 +175,8 @@ def load(path: Path | str) -> Library:
     try:
         lib = ctypes.CDLL(str(path))
     except OSError as error:
-        raise AomError(f"{path}: {error}") from error
+        told = str(error)
+        raise AomError(told if str(path) in told else f"{path}: {told}") from error
     for name, result, arguments in FUNCTIONS:
         try:
             function = getattr(lib, name)
