@@ -99,6 +99,13 @@ def test_intervals_hold_the_value_and_are_drawn_alike():
     parts = {"net": dict.fromkeys(STAGES, 0.5)}
     text = markdown([row], parts, train=test.counts(), test=test.counts())
     assert "| wrong | 0.3" in text and all(name in text for name in TYPES)
+    beside = answers | {"boosted trees": answers["wrong"]}
+    right, wrong, trees = table(beside, test, seed=0)
+    assert right["accuracy_gain"] == pytest.approx(1 - trees["accuracy"])
+    assert 0 < right["accuracy_gain_low"] <= right["accuracy_gain"] <= right["accuracy_gain_high"]
+    assert wrong["macro_f1_gain_low"] == wrong["macro_f1_gain_high"] == 0
+    text = markdown([right, trees], parts, train=test.counts(), test=test.counts())
+    assert f"| right | {right['accuracy_gain']:+.3f} [" in text
 
 
 def test_a_stages_history_has_its_own_rows_and_columns(tmp_path):

@@ -82,7 +82,7 @@ def _compared(nets, output, say, *, config, data) -> dict[str, float]:
     curves = {
         name: classes.calibration(answer.types, test.labels)
         for name, answer in answers.items()
-        if name in nets or name == "boosted trees"
+        if name in nets or name == comparison.TREES
     }
     with whole_file(output / "reliability.png") as part:
         reliability_figure(part, curves, title="Confidence of the likeliest type")
@@ -125,6 +125,13 @@ def markdown(
         cells = [_interval(row, key) for key in ("accuracy", "macro_f1")]
         cells += [f"{row['macro_f1_8']:.3f}", _interval(row, "top3")]
         lines.append(f"| {row['system']} | {' | '.join(cells)} | {row['calibration_error']:.3f} |")
+    gains = [row for row in rows if "accuracy_gain" in row and row["system"] != comparison.TREES]
+    if gains:
+        lines += ["", f"Differences to {comparison.TREES}, of the same draws:", ""]
+        lines += ["| system | accuracy | macro-F1, 10 | top-3 |", "| --- | --- | --- | --- |"]
+        for row in gains:
+            cells = [_interval(row, f"{key}_gain", "+") for key in comparison.BOUNDED]
+            lines.append(f"| {row['system']} | {' | '.join(cells)} |")
     lines += ["", "Macro-F1 of each stage on its own blocks:", ""]
     lines += [f"| | {' | '.join(STAGES)} |", f"| --- | {' | '.join(['---'] * len(STAGES))} |"]
     for name, found in {**parts, "the seed's, on other data": SEED}.items():
@@ -134,8 +141,9 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _interval(row: Mapping, key: str) -> str:
-    return f"{row[key]:.3f} [{row[f'{key}_low']:.3f}, {row[f'{key}_high']:.3f}]"
+def _interval(row: Mapping, key: str, sign: str = "") -> str:
+    value, low, high = (f"{row[name]:{sign}.3f}" for name in (key, f"{key}_low", f"{key}_high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping]) -> None:
