@@ -73,7 +73,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--levels",
         action="append",
         help="levels that the model steers, with each of --taus; may be repeated"
-        " (16, and 64,32,16,8)",
+        " (16, and 64,32,16)",
     )
     parser.add_argument("--taus", default="0.8,0.9,0.95", help="(0.8,0.9,0.95)")
     parser.add_argument(
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> None:
     predict, contestants = None, [*presets(), *oracles()]
     if options.model is not None:
         predict = load_predictor(options.model)
-        contestants += model_sets(options.levels or ["16", "64,32,16,8"], options.taus, options.set)
+        contestants += model_sets(options.levels or ["16", "64,32,16"], options.taus, options.set)
     if predict is not None:  # a first call compiles, which is no encoder's time
         for frames, _ in clips.values():
             predict(frames[0], base_qindex(qualities[0]), NODE_SIZES)

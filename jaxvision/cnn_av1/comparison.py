@@ -166,8 +166,8 @@ def networks(
     """The answers of trained nets, and their raw outputs by name.
 
     A pipeline answers twice: with stage 1's threshold at one half, and at the one chosen on
-    held-out blocks. A multi-task net answers by its flat head, by that with rare types favoured,
-    by the mean of eight views, and by the product along the tree.
+    held-out blocks. A multi-task net answers by its flat head, by the mean of eight views, by
+    each of these with rare types favoured, and by the product along the tree.
     """
     answers, outputs = {}, {}
     for name, net in nets.items():
@@ -178,10 +178,13 @@ def networks(
             chosen = np.where(out["binary"] >= threshold, out["parts"], NONE)
             answers[f"{name}, threshold {threshold:.2f}"] = Answer(out["types"], chosen)
         else:
+            prior = frequencies(train.labels)
+            held, views = run(net, val)["types"], f"{name}, eight views"
+            held_views, test_views = (by_eight_views(net, found) for found in (val, test))
             answers[name] = _likeliest(out["types"])
-            prior, held = frequencies(train.labels), run(net, val)["types"]
             answers |= favoured(name, prior, held, val.labels, out["types"])
-            answers[f"{name}, eight views"] = _likeliest(by_eight_views(net, test))
+            answers[views] = _likeliest(test_views)
+            answers |= favoured(views, prior, held_views, val.labels, test_views)
             answers[f"{name}, along the tree"] = _likeliest(out["assembled"])
     return answers, outputs
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for level in NODE_SIZES:
         parser.add_argument(f"--tau{level}", type=float, help=f"the same at {level} pixels")
     parser.add_argument(
-        "--levels", default="64,32,16,8", help="nodes that are predicted (64,32,16,8)"
+        "--levels", default="64,32,16", help="nodes that are predicted (64,32,16); 8 cost more"
     )
     parser.add_argument("--cq", type=int, default=32, help="quality, 0, the best, to 63 (32)")
     parser.add_argument("--cpu-used", type=int, default=0, help="libaom's preset, 0 to 3 (0)")

@@ -19,7 +19,7 @@ from jaxvision.data.y4m import Planes
 from jaxvision.step import INFERENCE
 
 KIND = "cnn_av1 levels 2"
-BATCHES = (512, 64)  # nodes at a time: two programs for frames of every size
+BATCHES = (256, 64)  # nodes at a time: two programs for frames of every size; 512 leave the cache
 
 
 class Predictor:
@@ -53,7 +53,7 @@ class Predictor:
         return dict(zip(sizes, np.split(found, np.cumsum(counts)[:-1]), strict=True))
 
     def _batched(self, blocks: np.ndarray, qindex: int, levels: np.ndarray) -> np.ndarray:
-        found, at = [np.zeros((0, 10), np.float32)], 0
+        found, at = [], 0
         while at < len(blocks):
             batch = next((n for n in BATCHES if n <= len(blocks) - at), BATCHES[-1])
             here = blocks[at : at + batch]
@@ -61,9 +61,10 @@ class Predictor:
             padded = np.pad(here, ((0, short), *[(0, 0)] * (blocks.ndim - 1)))
             qps = np.full(batch, qindex, np.int32)
             numbers = np.pad(levels[at : at + batch], (0, short))
-            found.append(np.asarray(self._run(self._state, padded, qps, numbers))[: len(here)])
+            found.append((self._run(self._state, padded, qps, numbers), len(here)))
             at += batch
-        return np.concatenate(found)
+        told = [np.asarray(types)[:count] for types, count in found]
+        return np.concatenate([np.zeros((0, 10), np.float32), *told])
 
 
 def save(path: Path, model: MultiTask, cfg: ModelConfig) -> None:

@@ -53,7 +53,7 @@ def _draw(axes, means: Sequence[Trade], across: Sequence[float]) -> None:
         (*group(trade.name), 100 * x, trade.bd_rate) for trade, x in zip(means, across, strict=True)
     ]
     for k, kind in enumerate(dict.fromkeys(point[0] for point in points)):
-        chosen = [point[1:] for point in points if point[0] == kind]
+        chosen = sorted((point[1:] for point in points if point[0] == kind), key=lambda p: p[1])
         colour = DARKER * np.array(class_colour(k)) / 255
         axes.plot(
             [x for _, x, _ in chosen],
