@@ -19,7 +19,6 @@ difference to `sequential` with a bootstrap over test clips (95 %) of the seeds'
 
 import argparse
 import json
-import platform
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from ml_collections import ConfigDict
 from jaxvision import config as configs
 from jaxvision import loop, settings
 from jaxvision.agreement import Interrupt
+from jaxvision.bench import hardware
 from jaxvision.cnn_av1 import comparison
 from jaxvision.cnn_av1.classes import MACRO, stage_labels
 from jaxvision.cnn_av1.data import DataConfig, PartitionData
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="results as JSON")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400, help="of 128 blocks, for each arm")
+    parser.add_argument("--steps", type=int, default=300, help="of 128 blocks, for each arm")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--workdir", type=Path, help="keeps the runs, and goes on where they were")
     parser.add_argument("--tiny", action="store_true", help="the tiny preset: does it run?")
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str]) -> int:
     print(table(results))
     if given.out:
         record = {
-            "machine": platform.processor() or platform.machine(),
+            "hardware": hardware(jax.devices()[0]),
             "jax": jax.__version__,
             "seeds": given.seeds,
             "steps": given.steps,
