@@ -101,14 +101,14 @@ def test_the_verb_writes_a_stream_that_others_decode(steered, monkeypatch, tmp_p
     assert "shows the same" in capsys.readouterr().out
     for word, message in (
         ("--levels=12", "level '12' is none"),
-        ("--levels=16", "--tau8=0.5 is given, but 8 is not among"),
+        ("--levels=32", "--tau16=0.5 is given, but 16 is not among"),
         ("--tau=0", "tau=0.0 of level 64"),
         ("--cpu-used=5", "from 0 to 3"),
         ("--frames=0", "--frames=0"),
         ("--cq=64", "cq-level=64"),
     ):
         with pytest.raises(ValueError, match=message):
-            encode.run(parser.parse_args([*words[:3], "--tau8=0.5", word]))
+            encode.run(parser.parse_args([*words[:3], "--tau16=0.5", word]))
     with pytest.raises(ValueError, match=r"out.mp4: streams are written as .ivf"):
         encode.run(parser.parse_args([str(clip), str(tmp_path / "out.mp4"), "--model=m.npz"]))
 

@@ -23,10 +23,10 @@ class BackboneConfig:
     """The seed's net by `input="plain", qp_conditioning=False`; see `views.see` for inputs.
 
     `squeeze` is the reduction of the channel attention, `dropout[i]` the share of channels that are
-    dropped after stage i, `features` the length of what comes out. `levels` is 1,
-    or 4 for one net that is given nodes of 64, 32, 16 and 8 pixels. `statistics` is the width of
-    the layers of `Statistics` beside the convolutions, 0 for none; it has to know blocks' `size`
-    and the `context` around them, which come from the data.
+    dropped after stage i, `features` the length of what comes out. `levels` is 1, or 4 for one net
+    that is given nodes of 64, 32, 16 and 8 pixels. `statistics` is the width of the layers of
+    `Statistics` beside the convolutions, 0 for none; they have to know the blocks' `size` and the
+    `context` around them, which come from the data.
     """
 
     resnet: ResNetConfig = ResNetConfig()
