@@ -2,7 +2,7 @@
 
 (none)     labels of panned photographs that come with the library: for two CPU cores
 seed       the original recipe: ResNet-18 on blocks of 16 pixels alone, eight types, its epochs
-tiny       a check that everything works, in about two minutes
+tiny       a check that everything works, in about three minutes
 
 `--config.data.root=FOLDER` takes what `python -m jaxvision.cnn_av1 prepare` wrote.
 """
