@@ -7,17 +7,10 @@ Clips are pans over scikit-image's photographs, coded as labels are: key frames,
 thread. Libraries to compare come with Debian 12 (3.6.0) and 13 (3.12.1), imagecodecs 2026.3.6
 (3.13.1) and opencv-python-headless 5.0.0.93 (3.14.1).
 
-Nodes across the frame's edge, whose types are in part forced, do not count; all pixels do. A node
-is "either's" if it is in one coded tree at least, "both's" if it is in the two:
-
-  shared   both's nodes, of either's              equal  both's and of equal type, of either's
-  type     of equal type, of both's nodes         macro_f1  the same by type, mean over types
-  pixels   whose block has the same place and size in both; for a size of nodes, of those pixels
-           whose block is a part of such a node in one tree at least
-
-Counts are pooled over clips, frames and qualities; `mean_of_qualities` gives each quality the same
-weight. Intervals hold 95 % of a bootstrap over clips: of few clips they are too narrow. As a
-control each version codes the first clip once more, and must give the same streams and trees.
+What counts as agreement: `jaxvision/cnn_av1/dataset/agreement.py`. Counts are pooled over clips,
+frames and qualities; `mean_of_qualities` gives each quality the same weight. Intervals hold 95 % of
+a bootstrap over clips: of few clips they are too narrow. As a control each version codes the first
+clip once more, and must give the same streams and trees.
 """
 
 import argparse
@@ -26,7 +19,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,44 +28,18 @@ import numpy as np
 
 from jaxvision.bench import hardware
 from jaxvision.cnn_av1.clips import photo_clip
-from jaxvision.cnn_av1.dataset.labelling import SETTINGS, within
+from jaxvision.cnn_av1.commands import numbers, words
+from jaxvision.cnn_av1.dataset.agreement import SHARES, Labels, bounded, counted, labels_of, shares
+from jaxvision.cnn_av1.dataset.labelling import SETTINGS
 from jaxvision.data.av1 import tree
-from jaxvision.data.av1.blocks import SIDES, extent
 from jaxvision.data.av1.decoder import labelled_frames
 from jaxvision.data.av1.encoder import LABEL_OPTIONS, encode_clip
 from jaxvision.data.av1.library import VARIABLE, AomError, Library, open_library, places
-from jaxvision.data.av1.partitions import NAMES, NODE_SIZES, UNIT
+from jaxvision.data.av1.partitions import NODE_SIZES
 from jaxvision.data.y4m import Planes
-from jaxvision.metrics import classes
 from jaxvision.written import whole_file
 
 WIDTH, HEIGHT, DEPTH = 352, 288, 10
-ABSENT = len(NAMES)  # in place of a type: the tree has no such node
-KINDS = len(NAMES) + 1
-SHARES = ("shared", "equal", "type", "macro_f1", "pixels")
-DRAWS = 2000
-
-
-class Labels(NamedTuple):
-    """A frame's coded tree. `types` are `[h/s w/s]` for nodes of `s` pixels within the frame.
-
-    Of each pixel, `[h w]`: the number of its block, which is of its place and size, and the pixels
-    of the node that the block is a part of.
-    """
-
-    types: dict[int, np.ndarray]
-    blocks: np.ndarray
-    holders: np.ndarray
-
-
-class Counts(NamedTuple):
-    """Nodes `[4 11 11]` by NODE_SIZES and both types, pixels `[5 2]`: alike, and of how many.
-
-    The first row of pixels is of the whole frame, the others are by NODE_SIZES.
-    """
-
-    nodes: np.ndarray
-    pixels: np.ndarray
 
 
 class Coded(NamedTuple):
@@ -83,86 +50,9 @@ class Coded(NamedTuple):
     labels: list[Labels]
 
 
-def labels_of(nodes: Iterable[tree.Node], width: int, height: int) -> Labels:
-    """The labels of a frame of `width` × `height` pixels with these nodes."""
-    rows, cols = extent(width, height)
-    types = {s: np.full((height // s, width // s), ABSENT, np.int8) for s in NODE_SIZES}
-    blocks, holders = np.full((rows, cols), -1, np.int32), np.zeros((rows, cols), np.int16)
-    for node in nodes:
-        if node.size in types and within(node.row, node.col, node.size, width, height):
-            types[node.size][node.row * UNIT // node.size, node.col * UNIT // node.size] = (
-                node.partition
-            )
-        for row, col, number, _ in tree.leaves([node], rows, cols):
-            tall, wide = SIDES[number]
-            where = np.s_[row : row + tall, col : col + wide]
-            blocks[where] = (row * cols + col) * len(SIDES) + number
-            holders[where] = node.size
-
-    def by_pixel(units: np.ndarray) -> np.ndarray:
-        return units.repeat(UNIT, 0).repeat(UNIT, 1)[:height, :width]
-
-    return Labels(types, by_pixel(blocks), by_pixel(holders))
-
-
-def compare(a: Labels, b: Labels) -> Counts:
-    """The counts of two trees of one frame; ValueError for frames of different sizes."""
-    if a.blocks.shape != b.blocks.shape:
-        raise ValueError(f"frames of {a.blocks.shape} and {b.blocks.shape} pixels do not compare")
-    nodes = np.stack(
-        [classes.confusion(a.types[s].ravel(), b.types[s].ravel(), KINDS) for s in NODE_SIZES]
-    )
-    nodes[:, ABSENT, ABSENT] = 0
-    same = a.blocks == b.blocks
-    parts = [np.ones_like(same)] + [(a.holders == s) | (b.holders == s) for s in NODE_SIZES]
-    return Counts(nodes, np.array([(np.sum(same & part), part.sum()) for part in parts]))
-
-
-def shares(nodes: np.ndarray, pixels: np.ndarray) -> dict[str, float]:
-    """SHARES of counted nodes `[11 11]` and pixels `[2]`; NaN where there are none."""
-    both, either = nodes[:ABSENT, :ABSENT], nodes.sum()
-    equal, found = np.trace(both), both.sum()
-    return {
-        "shared": found / either if either else np.nan,
-        "equal": equal / either if either else np.nan,
-        "type": equal / found if found else np.nan,
-        "macro_f1": classes.scores(both).macro_f1 if found else np.nan,
-        "pixels": pixels[0] / pixels[1] if pixels[1] else np.nan,
-    }
-
-
-def bounded(nodes: np.ndarray, pixels: np.ndarray, *, seed: int = 0) -> dict[str, object]:
-    """Counts and SHARES of clips, nodes `[clips 11 11]` and pixels `[clips 2]`, pooled.
-
-    A share is `[value, low, high]`, or the value alone for one clip, and None where nothing counts.
-    """
-    clips, total = len(nodes), nodes.sum(0)
-    both = total[:ABSENT, :ABSENT]
-    found: dict[str, object] = {
-        "nodes_either": int(total.sum()),
-        "nodes_both": int(both.sum()),
-        "nodes_equal": int(np.trace(both)),
-    }
-    drawn = np.random.default_rng(seed).multinomial(clips, [1 / clips] * clips, DRAWS)
-    weights, times = np.unique(drawn, axis=0, return_counts=True)
-    values = [
-        shares(np.tensordot(w, nodes, 1), np.tensordot(w, pixels, 1)) for w in weights
-    ]  # few clips are drawn alike again and again
-    for key, value in shares(total, pixels.sum(0)).items():
-        draws = np.repeat([one[key] for one in values], times)
-        draws = draws[np.isfinite(draws)]
-        if np.isnan(value):
-            found[key] = None
-        elif clips == 1:
-            found[key] = round(float(value), 4)
-        else:
-            found[key] = np.round([value, *np.quantile(draws, (0.025, 0.975))], 4).tolist()
-    return found
-
-
 def pair_of(first: Mapping, second: Mapping, clips: Sequence[str], cqs: Sequence[int]) -> dict:
     """Two versions' agreement, from what each coded by `(clip, cq)`: all, and by size, cq, clip."""
-    counts = [[_counted(first[c, q].labels, second[c, q].labels) for q in cqs] for c in clips]
+    counts = [[counted(first[c, q].labels, second[c, q].labels) for q in cqs] for c in clips]
     nodes = np.array([[one.nodes for one in row] for row in counts])  # [clips cqs 4 11 11]
     pixels = np.array([[one.pixels for one in row] for row in counts])  # [clips cqs 5 2]
     of_all, frame = nodes.sum(2), pixels[:, :, 0]
@@ -184,11 +74,6 @@ def pair_of(first: Mapping, second: Mapping, clips: Sequence[str], cqs: Sequence
             for k, clip in enumerate(clips)
         },
     }
-
-
-def _counted(first: Sequence[Labels], second: Sequence[Labels]) -> Counts:
-    found = [compare(a, b) for a, b in zip(first, second, strict=True)]
-    return Counts(*(np.sum(part, 0) for part in zip(*found, strict=True)))
 
 
 def code(library: Library, frames: Sequence[Planes], *, cq: int, cpu_used: int) -> Coded:
@@ -214,7 +99,7 @@ def control(version: str, first: Coded, again: Coded) -> float:
     Raises:
       ValueError: if it is not, or if the streams differ.
     """
-    found = _counted(first.labels, again.labels)
+    found = counted(first.labels, again.labels)
     values = shares(found.nodes.sum(0), found.pixels[0])
     if first.stream != again.stream or any(value != 1 for value in values.values()):
         raise ValueError(f"libaom {version} does not decide the same twice: {values}")
@@ -329,10 +214,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--libraries", default="", metavar="PATH,PATH", help="(all that are found)")
-    parser.add_argument("--clips", default="astronaut,chelsea,coffee", help="photographs' names")
-    parser.add_argument("--cq", default="20,32,43,55", help="cq-levels (20,32,43,55)")
-    parser.add_argument("--cpu-used", default="0", help="presets: 0, or 0,3 (0)")
+    parser.add_argument(
+        "--libraries", type=words, default=(), metavar="PATH,PATH", help="(all that are found)"
+    )
+    parser.add_argument(
+        "--clips", type=words, default="astronaut,chelsea,coffee", help="photographs' names"
+    )
+    parser.add_argument("--cq", type=numbers, default="20,32,43,55", help="cq-levels (20,32,43,55)")
+    parser.add_argument("--cpu-used", type=numbers, default="0", help="presets: 0, or 0,3 (0)")
     parser.add_argument("--frames", type=int, default=1, help="of each clip (1)")
     parser.add_argument("--out", type=Path, help="a .json file")
     try:
@@ -347,15 +236,14 @@ def _run(options: argparse.Namespace) -> None:
     def tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    cqs, speeds = _numbers(options.cq, "--cq"), _numbers(options.cpu_used, "--cpu-used")
-    names = list(dict.fromkeys(options.clips.split(",")))
+    names = list(dict.fromkeys(options.clips))
     clips = {
         name: photo_clip(name, width=WIDTH, height=HEIGHT, frames=options.frames) for name in names
     }
-    found = libraries([word for word in options.libraries.split(",") if word], tell=tell)
+    found = libraries(options.libraries, tell=tell)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-    results = [measure(found, clips, cqs, cpu_used=speed, tell=tell) for speed in speeds]
+    results = [measure(found, clips, options.cq, cpu_used=k, tell=tell) for k in options.cpu_used]
     about = {
         "hardware": hardware(jax.devices()[0]),
         "libaom": [library.version for library in found],
@@ -363,7 +251,7 @@ def _run(options: argparse.Namespace) -> None:
         "size": [WIDTH, HEIGHT],
         "depth": DEPTH,
         "frames": options.frames,
-        "cq_levels": cqs,
+        "cq_levels": options.cq,
         "options": {key: value for key, value in LABEL_OPTIONS.items() if key != "cpu-used"},
         "settings": SETTINGS,
         "results": results,
@@ -375,17 +263,6 @@ def _run(options: argparse.Namespace) -> None:
             )
             part.write_text(text + "\n", encoding="utf-8")  # a list of values to a line
     print(markdown(results))
-
-
-def _on_a_line(listed: re.Match) -> str:
-    return re.sub(r"(?<=\[) | (?=\])", "", " ".join(listed[0].split()))
-
-
-def _numbers(text: str, what: str) -> list[int]:
-    try:
-        return list(dict.fromkeys(int(word) for word in text.split(",")))
-    except ValueError as error:
-        raise ValueError(f"{what}: {text!r} is no list of whole numbers") from error
 
 
 if __name__ == "__main__":

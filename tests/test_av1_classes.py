@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxvision.cnn_av1 import classes
-from jaxvision.cnn_av1.classes import IGNORED, TYPES, assemble, stage_labels, vote
+from jaxvision.cnn_av1.classes import IGNORED, TYPES, assemble, class_counts, stage_labels, vote
 from jaxvision.data.av1 import partitions
 
 
@@ -83,3 +83,11 @@ def test_wrong_types_and_stages_are_named():
         stage_labels(np.arange(3), "reckt")
     with pytest.raises(ValueError, match="size=4"):
         partitions.possible(4)
+
+
+def test_classes_are_counted_without_those_that_have_no_say():
+    types = np.array([0, 3, 3, 1, 8, 4, 7])
+    np.testing.assert_array_equal(class_counts(types, "macro"), [2, 2, 2])
+    np.testing.assert_array_equal(class_counts(types, "macro", four_way=False), [2, 1, 2])
+    np.testing.assert_array_equal(class_counts(types, "rect"), [1, 0, 1, 0])
+    np.testing.assert_array_equal(class_counts(types[:1], "ab"), [0] * 4)

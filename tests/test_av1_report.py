@@ -1,19 +1,25 @@
 """Evaluations of stages and types, thresholds, tables with intervals, exports."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
+from av1_models import CFG, inference
+from flax import nnx
 from PIL import Image
 
 from jaxvision.cnn_av1 import thresholds
 from jaxvision.cnn_av1.classes import NONE, TYPES
-from jaxvision.cnn_av1.comparison import Answer, favoured, table
+from jaxvision.cnn_av1.comparison import Answer, by_eight_views, favoured, run, table
 from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
 from jaxvision.cnn_av1.evaluation import TYPE_SCALARS, StageReport, TypesReport
 from jaxvision.cnn_av1.exports import write_history
+from jaxvision.cnn_av1.pipeline import MultiTask
 from jaxvision.cnn_av1.report import markdown
 from jaxvision.cnn_av1.stage_model import STAGES
+from jaxvision.cnn_av1.stages import levelled
+from jaxvision.cnn_av1.symmetry import TABLES, turned_blocks
 
 
 def rows(types, *, padded=2):
@@ -131,3 +137,24 @@ def test_rare_types_are_favoured_as_far_as_accuracy_lasts():
     assert list(found) == ["x, rare types favoured"]
     assert (found["x, rare types favoured"].hard == 1).all()
     np.testing.assert_array_equal(found["x, rare types favoured"].types, sure[:3])
+
+
+def test_the_mean_of_eight_views_turns_with_the_block():
+    net = inference(MultiTask(levelled(CFG), rngs=nnx.Rngs(0)))
+    found = BlockSet(
+        blocks=np.random.default_rng(0).integers(0, 1024, (3, 32, 32)).astype(np.uint16),
+        labels=np.zeros(3, np.uint8),
+        qps=np.array([60, 120, 200], np.uint8),
+        sequence=np.zeros(3, np.int32),
+        names=("one",),
+        size=16,
+        context=8,
+    )
+    numbers = np.array([1, 6, 3])
+    blocks = np.asarray(turned_blocks(found.blocks, numbers))
+    views = by_eight_views(net, found)
+    turned = by_eight_views(net, dataclasses.replace(found, blocks=blocks))
+    np.testing.assert_allclose(views.sum(1), 1, atol=1e-5)
+    for row, other, number in zip(views, turned, numbers, strict=True):
+        np.testing.assert_allclose(other[TABLES[number]], row, atol=1e-5)
+    assert abs(run(net, found)["types"] - views).max() > 1e-4

@@ -1,19 +1,11 @@
 """Symmetries of blocks and of their partitions, by painting the partitions themselves."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from av1_models import CFG, inference
-from flax import nnx
 
-from jaxvision.cnn_av1.comparison import by_eight_views, run
-from jaxvision.cnn_av1.dataset.blocks_set import BlockSet
-from jaxvision.cnn_av1.pipeline import MultiTask
-from jaxvision.cnn_av1.stages import levelled
-from jaxvision.cnn_av1.symmetry import TABLES, drawn, turned, turned_blocks
+from jaxvision.cnn_av1.symmetry import TABLES, drawn, turned
 from jaxvision.data.av1 import partitions
 
 
@@ -79,24 +71,3 @@ def test_draws_are_of_the_kind_asked_for():
     assert set(np.asarray(drawn(key, 99, "all"))) == set(range(8))
     with pytest.raises(ValueError, match="'flip' are none of"):
         drawn(key, 3, "flip")
-
-
-def test_the_mean_of_eight_views_turns_with_the_block():
-    net = inference(MultiTask(levelled(CFG), rngs=nnx.Rngs(0)))
-    found = BlockSet(
-        blocks=np.random.default_rng(0).integers(0, 1024, (3, 32, 32)).astype(np.uint16),
-        labels=np.zeros(3, np.uint8),
-        qps=np.array([60, 120, 200], np.uint8),
-        sequence=np.zeros(3, np.int32),
-        names=("one",),
-        size=16,
-        context=8,
-    )
-    numbers = np.array([1, 6, 3])
-    blocks = np.asarray(turned_blocks(found.blocks, numbers))
-    views = by_eight_views(net, found)
-    turned = by_eight_views(net, dataclasses.replace(found, blocks=blocks))
-    np.testing.assert_allclose(views.sum(1), 1, atol=1e-5)
-    for row, other, number in zip(views, turned, numbers, strict=True):
-        np.testing.assert_allclose(other[TABLES[number]], row, atol=1e-5)
-    assert abs(run(net, found)["types"] - views).max() > 1e-4

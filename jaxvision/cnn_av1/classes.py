@@ -55,6 +55,12 @@ def stage_labels(types: np.ndarray, stage: str, *, four_way: bool = True) -> np.
     return _table(stage, four_way)[types.astype(np.int64)]
 
 
+def class_counts(types: np.ndarray, stage: str, *, four_way: bool = True) -> np.ndarray:
+    """How many of the types `[*]` are of each class of a stage, `[k]`; others do not count."""
+    labels = stage_labels(types, stage, four_way=four_way)
+    return np.bincount(labels[labels != IGNORED], minlength=len(names(stage, four_way=four_way)))
+
+
 def _table(stage: str, four_way: bool) -> np.ndarray:
     table = np.full(len(TYPES), IGNORED, np.int32)
     rect = RECT_TYPES if four_way else RECT_TYPES[:2]

@@ -11,7 +11,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from jaxvision import config as configs
-from jaxvision.cnn_av1.classes import TYPES, names, stage_labels
+from jaxvision.cnn_av1.classes import TYPES, class_counts, names, stage_labels
 from jaxvision.cnn_av1.data import PartitionData, level_batches, stage_batches
 from jaxvision.cnn_av1.dataset.ensembles import MEMBERS
 from jaxvision.cnn_av1.evaluation import (
@@ -78,8 +78,7 @@ def _one_task(name, config, data, model, loss) -> Stage:
     def objective(net, batch, rngs):
         if calibrates:
             return temperature_loss(cfg.task, four_way=four_way)(net, batch, rngs)
-        labels = stage_labels(train().labels, cfg.task, four_way=four_way)
-        counts = np.bincount(labels, minlength=len(names(cfg.task, four_way=four_way)))
+        counts = class_counts(train().labels, cfg.task, four_way=four_way)
         return stage_loss(cfg.task, loss, counts=counts, four_way=four_way)(net, batch, rngs)
 
     def predict(net, batch, rngs):
@@ -125,13 +124,7 @@ def _multitask(name, config, data, model, loss) -> Stage:
         four_way = data.cfg.four_way
         found = [data.level_blocks("train", level_of(size)).labels for size in cfg.sizes]
         types = np.concatenate(found)
-        counts = {
-            stage: np.bincount(
-                stage_labels(types, stage, four_way=four_way) + 1,
-                minlength=1 + len(names(stage, four_way=four_way)),
-            )[1:]
-            for stage in STAGES
-        }
+        counts = {stage: class_counts(types, stage, four_way=four_way) for stage in STAGES}
         counts["types"] = np.bincount(types, minlength=len(TYPES))
         return multitask_loss(loss, counts=counts, four_way=four_way)(net, batch, rngs)
 
